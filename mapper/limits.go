@@ -1,0 +1,78 @@
+package mapper
+
+// Limits are facts about an instance, stacked from the disks below and adjusted by Hints.
+// The zero value is a disk without any restriction, without discard and without a cache.
+type Limits struct {
+	LogicalBlock  int // bytes, a power of two >= 512; requests are aligned to it; 0 means 512
+	PhysicalBlock int // bytes, a power of two >= LogicalBlock; 0 means LogicalBlock
+	MinIO         int // bytes, preferred smallest request; 0 means LogicalBlock
+	OptIO         int // bytes, preferred request; 0 means unknown
+
+	// Split, if not 0, is in sectors of the segment: no request crosses a multiple of it.
+	Split Sector
+	// SplitDiscard says whether Split also applies to OpDiscard and OpWriteZeroes.
+	SplitDiscard bool
+
+	DiscardGranularity Sector // sectors
+	MaxDiscard         Sector // sectors; 0: discard unsupported
+	MaxWriteZeroes     Sector // sectors; 0: the core writes buffers of zeroes
+
+	VolatileCache bool // OpFlush does something
+	ReadOnly      bool
+}
+
+// Normal returns l with the defaults of zero fields filled in.
+func (l Limits) Normal() Limits {
+	if l.LogicalBlock == 0 {
+		l.LogicalBlock = SectorSize
+	}
+	l.PhysicalBlock = max(l.PhysicalBlock, l.LogicalBlock)
+	l.MinIO = max(l.MinIO, l.PhysicalBlock)
+	return l
+}
+
+// LogicalSectors returns the logical block size in sectors.
+func (l Limits) LogicalSectors() Sector {
+	return Sector(max(l.LogicalBlock, SectorSize)) >> SectorShift
+}
+
+// Stack returns the limits of something that stands on disks with limits l and below, as the
+// kernel stacks queue limits: the coarsest block sizes, the smallest bounds. Split is a
+// property of a segment and does not stack.
+func (l Limits) Stack(below Limits) Limits {
+	l, below = l.Normal(), below.Normal()
+	l.LogicalBlock = max(l.LogicalBlock, below.LogicalBlock)
+	l.PhysicalBlock = max(l.PhysicalBlock, below.PhysicalBlock)
+	l.MinIO = max(l.MinIO, below.MinIO)
+	l.OptIO = lcm(l.OptIO, below.OptIO)
+	l.DiscardGranularity = max(l.DiscardGranularity, below.DiscardGranularity)
+	l.MaxDiscard = smallerBound(l.MaxDiscard, below.MaxDiscard)
+	l.MaxWriteZeroes = min(l.MaxWriteZeroes, below.MaxWriteZeroes)
+	l.VolatileCache = l.VolatileCache || below.VolatileCache
+	l.ReadOnly = l.ReadOnly || below.ReadOnly
+	return l
+}
+
+// smallerBound returns the smaller of two bounds of which 0 means that the disk cannot do it:
+// a device discards if any part of it can.
+func smallerBound(a, b Sector) Sector {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
+}
+
+func lcm(a, b int) int {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	x, y := a, b
+	for y != 0 {
+		x, y = y, x%y
+	}
+	const most = 1 << 30 // an optimal I/O size beyond this helps nobody
+	if v := a / x * b; v > 0 && v <= most {
+		return v
+	}
+	return max(a, b)
+}
