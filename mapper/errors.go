@@ -104,3 +104,18 @@ func Errno(err error) unix.Errno {
 	}
 	return unix.EIO
 }
+
+// A SegmentError says which line of a table was refused.
+type SegmentError struct {
+	Index int // of the segment, from 0
+	Spec  Spec
+	Err   error
+}
+
+// Error returns "segment INDEX (START+LEN TYPE): cause".
+func (e *SegmentError) Error() string {
+	return fmt.Sprintf("segment %d (%d+%d %s): %v", e.Index, e.Spec.Start, e.Spec.Len, e.Spec.Type, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *SegmentError) Unwrap() error { return e.Err }
