@@ -57,6 +57,7 @@ type DiskSpec struct {
 //   - it may be called concurrently; buffers are lent;
 //   - when the n-th I/O of a disk fails, for every n, what reports success has happened, and the rest is undamaged;
 //   - when a context ends, nothing else is damaged, and no goroutine stays;
+//   - it is suspended, resumed and reloaded under load, and a suspend is given up, by the real core;
 //   - New writes nothing, refuses bad arguments without a panic, and keeps the kernel's errno;
 //   - Table makes an equal target; Remap, Areas, Extent, Limits and Submit agree.
 func TestTarget(t *testing.T, typ *mapper.Type, setup Setup) {
@@ -72,6 +73,8 @@ func TestTarget(t *testing.T, typ *mapper.Type, setup Setup) {
 		{name: "power cut", run: testPowerCut},
 		{name: "concurrency", run: testConcurrency},
 		{name: "cancel", run: testCancel},
+		{name: "suspend under load", run: testSuspend},
+		{name: "suspend interrupted", run: testSuspendInterrupted},
 		{name: "remap", run: testRemap},
 		{name: "extent", run: testExtent},
 		{name: "table", run: testTable, kinds: []Kind{Stores, ReadsZero, Fails}},
@@ -245,9 +248,7 @@ func testCancel(g *rig) {
 		time.Sleep(2 * time.Millisecond) // to reach a disk, most likely; either way must hold
 		cancel()
 		time.Sleep(2 * time.Millisecond)
-		for _, d := range g.stall {
-			d.Release()
-		}
+		g.releaseAll()
 		err := <-result
 		if op == mapper.OpWrite {
 			g.model.failed(0, n)

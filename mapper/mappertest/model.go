@@ -78,7 +78,7 @@ func (m *model) afterCut() *model {
 func (m *model) check(buf []byte, s mapper.Sector, loose bool) error {
 	for off := 0; off < len(buf); off += mapper.SectorSize {
 		i := s + mapper.SectorsOf(int64(off))
-		allowed := []uint64{m.now[i]}
+		allowed := m.now[i : i+1]
 		if loose {
 			allowed = m.after[i]
 		}
@@ -99,7 +99,7 @@ func holdsAny(sector []byte, i mapper.Sector, serials []uint64) bool {
 			if allZero(sector) {
 				return true
 			}
-		case CheckStamp(sector, i, serial) == nil:
+		case hasStamp(sector, i, serial):
 			return true
 		}
 	}

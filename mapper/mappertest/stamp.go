@@ -21,11 +21,29 @@ const (
 // Stamp fills buf, a whole number of sectors, with data that says which sector it is, counted from first, and which
 // write put it there.
 func Stamp(buf []byte, first mapper.Sector, serial uint64) {
-	for off := 0; off < len(buf); off += stampRecord {
-		s, k := split(first, off)
-		binary.LittleEndian.PutUint64(buf[off:], uint64(s)<<8|k)
-		binary.LittleEndian.PutUint64(buf[off+8:], serial^stampMagic)
+	for ; len(buf) > 0; buf, first = buf[mapper.SectorSize:], first+1 {
+		for off := 0; off < mapper.SectorSize; off += stampRecord {
+			a, b := stampAt(first, off, serial)
+			binary.LittleEndian.PutUint64(buf[off:], a)
+			binary.LittleEndian.PutUint64(buf[off+8:], b)
+		}
 	}
+}
+
+// stampAt returns the record at off bytes in sector s.
+func stampAt(s mapper.Sector, off int, serial uint64) (a, b uint64) {
+	return uint64(s)<<8 | uint64(off)/stampRecord, serial ^ stampMagic
+}
+
+// hasStamp reports whether a sector of data is the one that Stamp makes.
+func hasStamp(sector []byte, s mapper.Sector, serial uint64) bool {
+	for off := 0; off < mapper.SectorSize; off += stampRecord {
+		a, b := stampAt(s, off, serial)
+		if binary.LittleEndian.Uint64(sector[off:]) != a || binary.LittleEndian.Uint64(sector[off+8:]) != b {
+			return false
+		}
+	}
+	return true
 }
 
 // Stamped returns n sectors of stamped data.
@@ -35,21 +53,13 @@ func Stamped(first, n mapper.Sector, serial uint64) []byte {
 	return buf
 }
 
-// split returns the sector and the record within it at off bytes behind sector first.
-func split(first mapper.Sector, off int) (s mapper.Sector, record uint64) {
-	return first + mapper.SectorsOf(int64(off)), uint64(off%mapper.SectorSize) / stampRecord
-}
-
 // CheckStamp returns nil if buf is what Stamp(buf, first, serial) makes it, else an error that says
 // what the first wrong sector holds, such as "sector 812 holds 300 of write 41, want 812 of write 50".
 func CheckStamp(buf []byte, first mapper.Sector, serial uint64) error {
-	for off := 0; off < len(buf); off += stampRecord {
-		s, k := split(first, off)
-		if binary.LittleEndian.Uint64(buf[off:]) == uint64(s)<<8|k && binary.LittleEndian.Uint64(buf[off+8:]) == serial^stampMagic {
-			continue
+	for ; len(buf) > 0; buf, first = buf[mapper.SectorSize:], first+1 {
+		if !hasStamp(buf, first, serial) {
+			return fmt.Errorf("sector %d holds %s, want %d of write %d", first, Describe(buf[:mapper.SectorSize]), first, serial)
 		}
-		sector := buf[off-off%mapper.SectorSize:][:mapper.SectorSize]
-		return fmt.Errorf("sector %d holds %s, want %d of write %d", s, Describe(sector), s, serial)
 	}
 	return nil
 }
@@ -68,11 +78,8 @@ func CheckZero(buf []byte, first mapper.Sector) error {
 func ReadStamp(sector []byte) (s mapper.Sector, serial uint64, ok bool) {
 	s = mapper.Sector(binary.LittleEndian.Uint64(sector) >> 8)
 	serial = binary.LittleEndian.Uint64(sector[8:]) ^ stampMagic
-	for off := 0; off < mapper.SectorSize; off += stampRecord {
-		if binary.LittleEndian.Uint64(sector[off:]) != uint64(s)<<8|uint64(off/stampRecord) ||
-			binary.LittleEndian.Uint64(sector[off+8:]) != serial^stampMagic {
-			return 0, 0, false
-		}
+	if !hasStamp(sector, s, serial) {
+		return 0, 0, false
 	}
 	return s, serial, true
 }

@@ -26,8 +26,8 @@
 // # Limits
 //
 // Reads and writes are cut at the borders of chunks. Discards, write-zeroes and flushes are not: each stripe gets
-// its share in one piece, the stripes at the same time. The preferred I/O is a chunk at least and a chunk of
-// each stripe at best.
+// its share in one piece, up to 16 disks at the same time. Discards are supported if all disks support
+// them. The preferred I/O is a chunk at least and a chunk of each stripe at best.
 //
 // # Layout
 //

@@ -6,9 +6,12 @@ import (
 	"dmfs/mapper"
 )
 
-// flush sends r to every disk once, to all at the same time.
+// fanWidth bounds how many disks work on one flush or discard at a time.
+const fanWidth = 16
+
+// flush sends r to every disk once.
 func (t *target) flush(ctx context.Context, r mapper.Request) error {
-	return together(len(t.disks), func(k int) error {
+	return mapper.FanOut(len(t.disks), fanWidth, func(k int) error {
 		err := t.disks[k].Submit(ctx, r)
 		if err != nil {
 			t.failed(t.disks[k], err)
@@ -25,7 +28,7 @@ func (t *target) spread(ctx context.Context, r mapper.Request) error {
 		i, r.Start = t.place(r.Start)
 		return t.count(i, t.stripes[i].disk.Submit(ctx, r))
 	}
-	return together(len(t.stripes), func(i int) error {
+	return mapper.FanOut(len(t.stripes), fanWidth, func(i int) error {
 		from, to := t.before(i, r.Start), t.before(i, r.End())
 		if from == to {
 			return nil
@@ -34,15 +37,4 @@ func (t *target) spread(ctx context.Context, r mapper.Request) error {
 		share.Start, share.Count = t.stripes[i].start+from, to-from
 		return t.count(i, t.stripes[i].disk.Submit(ctx, share))
 	})
-}
-
-// together calls f for 0 to n-1 and returns the first error after all have returned.
-func together(n int, f func(i int) error) error {
-	var first error
-	for i := range n {
-		if err := f(i); err != nil && first == nil {
-			first = err
-		}
-	}
-	return first
 }

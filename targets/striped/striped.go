@@ -181,7 +181,7 @@ func (t *target) count(i int, err error) error {
 // failed counts a failure of d against all its stripes. Whoever waits for events is woken until
 // the disk is known to be bad.
 func (t *target) failed(d mapper.Disk, err error) {
-	if errors.Is(err, mapper.ErrNotSupported) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if !diskFailed(err) {
 		return
 	}
 	news := false
@@ -195,6 +195,17 @@ func (t *target) failed(d mapper.Disk, err error) {
 	}
 }
 
+// diskFailed reports whether err speaks against the disk: one that cannot do something, or a caller
+// who did not wait, does not.
+func diskFailed(err error) bool {
+	for _, other := range []error{mapper.ErrNotSupported, mapper.ErrInterrupted, mapper.ErrRequeue, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, other) {
+			return false
+		}
+	}
+	return true
+}
+
 // Areas returns the range of each stripe.
 func (t *target) Areas() []mapper.Area {
 	areas := make([]mapper.Area, len(t.stripes))
@@ -205,10 +216,15 @@ func (t *target) Areas() []mapper.Area {
 	return areas
 }
 
-// Hints asks for cuts at chunk borders and recommends chunks.
+// Hints asks for cuts at chunk borders and recommends chunks. Discards need every disk to support them.
 func (t *target) Hints(l *mapper.Limits) {
 	if len(t.stripes) > 1 {
 		l.Split = t.chunk
+	}
+	for _, d := range t.disks {
+		if d.Limits().MaxDiscard == 0 {
+			l.MaxDiscard = 0
+		}
 	}
 	l.MinIO = max(int(t.chunk.Bytes()), l.PhysicalBlock)
 	l.OptIO = int(t.chunk.Bytes()) * len(t.stripes)
