@@ -9,7 +9,7 @@ import (
 const usageText = `dmfs: the Linux device mapper as an ordinary program
 
   dmfs mount [-f] [-o OPT,…] [--config FILE] MNT   make a mount; each device is a file in it
-  dmfs umount [-l] MNT…                            flush, unmount, wait until all is written
+  dmfs umount [-lq] MNT…                           flush, unmount, wait until all is written
   dmfs VERB …                                      dmsetup's verbs, on the caller's mount
 
 Making and changing devices
@@ -57,13 +57,14 @@ any error nothing is mounted. Without --config the mount begins empty: see "dmfs
 Ordinary users mount through fusermount3 (package fuse3), or inside "unshare -Urm" without it.
 `
 
-const umountText = `dmfs umount [-l] MNT…
+const umountText = `dmfs umount [-lq] MNT…
 
 Flushes every device, unmounts, and returns when the daemon has ended and everything is written. If flushing
 fails, or while somebody uses the mount, it stays, and the message says why. A stale mount, left
 by a daemon that died, is unmounted too.
 
   -l, --lazy            detach a busy mount; the daemon serves those who use it until they are done
+  -q, --quiet           say nothing if MNT is not mounted
 `
 
 // help is `dmfs help [COMMAND]`.

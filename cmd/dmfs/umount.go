@@ -12,28 +12,29 @@ import (
 	"dmfs/cmd/internal/mount"
 )
 
-// umountCommand is `dmfs umount [-l] MNT…`.
+// umountCommand is `dmfs umount [-lq] MNT…`.
 func umountCommand(ctx context.Context, args []string) int {
-	lazy := false
+	u := umountRequest{name: "dmfs umount", failure: exitFail}
 	words, err := parseArgs(args, []flag{
-		{names: "-l --lazy", set: func() { lazy = true }},
+		{names: "-l --lazy", set: func() { u.lazy = true }},
+		{names: "-q --quiet", set: func() { u.quiet = true }},
 		{names: "-h --help", set: func() { os.Exit(help([]string{"umount"})) }},
 	})
 	if err == nil && len(words) == 0 {
 		err = errors.New("no mount point given: want `dmfs umount MNT`")
 	}
 	if err != nil {
-		complain("dmfs umount", err)
+		complain(u.name, err)
 		return exitFail
 	}
-	return umount(ctx, "dmfs umount", words, lazy, exitFail)
+	return u.run(ctx, words)
 }
 
 // umountHelper is what umount(8) runs: `umount.fuse.dmfs MNT [-flnrv] [-N NAMESPACE] [-t TYPE]`.
 func umountHelper(ctx context.Context, name string, args []string) int {
-	lazy := false
+	u := umountRequest{name: name, failure: exitMount}
 	words, err := parseArgs(args, []flag{
-		{names: "-l", set: func() { lazy = true }},
+		{names: "-l", set: func() { u.lazy = true }},
 		{names: "-f", set: func() {}}, // force: a dmfs that hangs is ended with kill
 		{names: "-n", set: func() {}},
 		{names: "-r", set: func() {}},
@@ -48,20 +49,30 @@ func umountHelper(ctx context.Context, name string, args []string) int {
 		complain(name, err)
 		return exitFail
 	}
-	return umount(ctx, name, words, lazy, exitMount)
+	return u.run(ctx, words)
 }
 
-// umount unmounts all points, also after one failed.
-func umount(ctx context.Context, name string, points []string, lazy bool, failure int) int {
+// A umountRequest is what the command line of an unmount asks for.
+type umountRequest struct {
+	name    string // to complain under
+	failure int    // the exit status then
+	lazy    bool
+	quiet   bool // a point that is not mounted is no error
+}
+
+// run unmounts all points, also after one failed.
+func (u umountRequest) run(ctx context.Context, points []string) int {
 	ctx, cancel := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
 	defer cancel()
 	status := exitOK
 	for _, p := range points {
-		note := func(text string) { complain(name, errors.New(text)) }
-		if err := mount.Unmount(ctx, p, lazy, note); err != nil {
-			complain(name, err)
-			status = failure
+		note := func(text string) { complain(u.name, errors.New(text)) }
+		err := mount.Unmount(ctx, p, u.lazy, note)
+		if err == nil || (u.quiet && errors.Is(err, mount.ErrNotMounted)) {
+			continue
 		}
+		complain(u.name, err)
+		status = u.failure
 	}
 	return status
 }

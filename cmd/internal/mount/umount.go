@@ -58,6 +58,9 @@ func Unmount(ctx context.Context, point string, lazy bool, note func(string)) er
 	return daemon.wait(ctx)
 }
 
+// ErrNotMounted is wrapped by the error for a point on which nothing is mounted.
+var ErrNotMounted = errors.New("not mounted")
+
 // notMounted is the error for a path that is no mount point. Whoever named a device is shown the way.
 func notMounted(p string) error {
 	if m, ok, err := At(path.Dir(p)); err == nil && ok && m.Type == FSType {
@@ -66,7 +69,7 @@ func notMounted(p string) error {
 	if _, err := os.Lstat(p); err != nil {
 		return err
 	}
-	return fmt.Errorf("%s is not mounted", p)
+	return fmt.Errorf("%s: %w", p, ErrNotMounted)
 }
 
 // flush makes everything written so far durable, while an error can still be told.
