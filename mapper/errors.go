@@ -27,6 +27,8 @@ var (
 	ErrNotSupported error = &statusError{"operation not supported", unix.EOPNOTSUPP}
 	ErrTimeout      error = &statusError{"timed out", unix.ETIMEDOUT}
 	ErrReadOnly     error = &statusError{"device is read-only", unix.EPERM}
+	// ErrInterrupted: whoever waited was told to stop, by a signal.
+	ErrInterrupted error = &statusError{"interrupted", unix.EINTR}
 	// ErrRequeue: the request had no effect; the core submits it to the next table.
 	ErrRequeue error = &statusError{"requeue", unix.EIO}
 )

@@ -26,3 +26,12 @@ func (g *Registry) Lookup(name string) *Type { return g.byNam[name] }
 
 // Types returns all types in the order they were registered. The slice is the registry's own.
 func (g *Registry) Types() []*Type { return g.types }
+
+// hint lists the types there are, for whoever named another.
+func (g *Registry) hint() string {
+	text := "known are"
+	for _, t := range g.types {
+		text += " " + t.Name
+	}
+	return text
+}

@@ -5,7 +5,7 @@ package control
 
 // A Document is the reply to query and wait.
 type Document struct {
-	Devices []Device `json:"devices"` // in order of creation
+	Devices []Device `json:"devices"` // sorted by name, as the kernel lists them
 }
 
 // A Device is the state of one mapped device.

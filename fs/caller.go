@@ -1,0 +1,159 @@
+package fs
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dmfs/mapper"
+)
+
+// A caller is the context of one request: it ends when the process that waits for the request is killed
+// or, if anySignal, gets a signal. Until somebody waits for that it costs nothing.
+type caller struct {
+	pid       uint32          // thread that asked, 0 if unknown
+	cancel    <-chan struct{} // closed by the engine when the kernel says that it was interrupted
+	anySignal bool
+	data      int           // bytes of data that the request holds while it waits
+	waiting   *atomic.Int64 // where data is counted then
+
+	mu       sync.Mutex
+	done     chan struct{} // made by the first Done
+	finished chan struct{} // ends the watcher
+	err      error
+}
+
+var _ context.Context = (*caller)(nil)
+
+var errTooManyWaiting error = &mapper.ArgError{
+	Reason: "too much I/O waits for suspended devices", Detail: fmt.Sprintf("%d bytes", maxWaitingBytes), Errno: unix.ENOMEM,
+}
+
+var callers = sync.Pool{New: func() any { return new(caller) }}
+
+// newCaller returns the context of a request. end is called when the request is answered.
+func newCaller(pid uint32, cancel <-chan struct{}) *caller {
+	c := callers.Get().(*caller)
+	c.pid, c.cancel = pid, cancel
+	return c
+}
+
+// end tells c that its request was carried out.
+func (c *caller) end() {
+	c.mu.Lock()
+	watched := c.done != nil
+	if watched {
+		close(c.finished)
+		if c.waiting != nil {
+			c.waiting.Add(-int64(c.data))
+		}
+	}
+	c.mu.Unlock()
+	if watched {
+		return // somebody may still hold on to it
+	}
+	c.pid, c.cancel, c.anySignal, c.data, c.waiting = 0, nil, false, 0, nil
+	callers.Put(c)
+}
+
+// Done implements context.Context. The first call begins to watch for an interrupt.
+func (c *caller) Done() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done != nil {
+		return c.done
+	}
+	c.done, c.finished = make(chan struct{}), make(chan struct{})
+	if c.waiting != nil && c.waiting.Add(int64(c.data)) > maxWaitingBytes {
+		c.err = errTooManyWaiting
+		close(c.done)
+		return c.done
+	}
+	go c.watch()
+	return c.done
+}
+
+// watch ends c when its process is to give up. After an interrupt the kernel says nothing more, not even when a
+// process that first got a harmless signal is killed, so that has to be looked for.
+func (c *caller) watch() {
+	select {
+	case <-c.finished:
+		return
+	case <-c.cancel:
+	}
+	const look = 20 * time.Millisecond
+	for !c.anySignal && !killed(c.pid) {
+		select {
+		case <-c.finished:
+			return
+		case <-time.After(look):
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err = mapper.ErrInterrupted
+	close(c.done)
+}
+
+// Err implements context.Context.
+func (c *caller) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// Deadline implements context.Context.
+func (*caller) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// Value implements context.Context.
+func (*caller) Value(any) any { return nil }
+
+// killed reports whether a thread has been sent a signal that kills it, or cannot be seen.
+func killed(tid uint32) bool {
+	const sigKill = 1 << (unix.SIGKILL - 1)
+	status, ok := procStatus(tid)
+	if !ok {
+		return true
+	}
+	for _, field := range []string{"SigPnd:", "ShdPnd:"} {
+		pending, err := strconv.ParseUint(statusField(status, field), 16, 64)
+		if err != nil || pending&sigKill != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// sameProcess reports whether two threads belong to one process; if that cannot be told, they do.
+func sameProcess(a, b uint32) bool {
+	if a == b {
+		return true
+	}
+	x, okX := procStatus(a)
+	y, okY := procStatus(b)
+	return !okX || !okY || statusField(x, "Tgid:") == statusField(y, "Tgid:")
+}
+
+func procStatus(tid uint32) ([]byte, bool) {
+	if tid == 0 {
+		return nil, false
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid))
+	return status, err == nil
+}
+
+func statusField(status []byte, name string) string {
+	for line := range bytes.Lines(status) {
+		if value, ok := bytes.CutPrefix(line, []byte(name)); ok {
+			return string(bytes.TrimSpace(value))
+		}
+	}
+	return ""
+}

@@ -1,0 +1,266 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"dmfs/mapper"
+)
+
+// selection is what query and wait take: one device, or all, and what to tell of them.
+type selection struct {
+	device                                     *mapper.Device // nil means all
+	table, status, inactive, noFlush, showKeys bool
+}
+
+func (s *Session) selection(a *args) (sel selection, err error) {
+	if len(a.words) > 0 {
+		if sel.device, err = s.selector(a); err != nil {
+			return sel, err
+		}
+	}
+	a.flags(map[string]*bool{
+		"table": &sel.table, "status": &sel.status, "inactive": &sel.inactive, "noflush": &sel.noFlush, "showkeys": &sel.showKeys,
+	})
+	return sel, nil
+}
+
+// selector uses up name=N, uuid=U or dev=MAJ:MIN if it is next.
+func (s *Session) selector(a *args) (*mapper.Device, error) {
+	key, value, ok := strings.Cut(a.words[0], "=")
+	if !ok {
+		return nil, nil
+	}
+	var d *mapper.Device
+	switch key {
+	case "name":
+		d = s.m.ByName(value)
+	case "uuid":
+		d = s.m.ByUUID(value)
+	case "dev":
+		var major, minor uint32
+		if _, err := fmt.Sscanf(value, "%d:%d", &major, &minor); err != nil {
+			return nil, mapper.BadArg("invalid device number", "%q, want MAJOR:MINOR", value)
+		}
+		if major == s.m.Major() {
+			d = s.m.ByMinor(minor)
+		}
+	default:
+		return nil, mapper.BadArg("unexpected word", "%q, want name=, uuid= or dev=", a.words[0])
+	}
+	if d == nil {
+		return nil, fmt.Errorf("%s: %w", a.words[0], mapper.ErrNotFound)
+	}
+	a.words = a.words[1:]
+	return d, nil
+}
+
+func query(ctx context.Context, s *Session, a *args) (string, error) {
+	sel, err := s.selection(a)
+	if err != nil {
+		return "", err
+	}
+	if err := a.end(); err != nil {
+		return "", err
+	}
+	devices := []*mapper.Device{sel.device}
+	if sel.device == nil {
+		devices = s.m.Devices()
+	}
+	doc := Document{Devices: []Device{}}
+	for _, d := range devices {
+		state, err := describe(ctx, d, sel)
+		if err != nil {
+			return "", err
+		}
+		doc.Devices = append(doc.Devices, state)
+	}
+	return document(doc)
+}
+
+func wait(ctx context.Context, s *Session, a *args) (string, error) {
+	if len(a.words) == 0 {
+		return "", mapper.BadArg("missing argument", "want name=, uuid= or dev=")
+	}
+	d, err := s.selector(a)
+	if err != nil {
+		return "", err
+	}
+	if d == nil {
+		return "", mapper.BadArg("missing argument", "want name=, uuid= or dev=")
+	}
+	word, err := a.next("an event number")
+	if err != nil {
+		return "", err
+	}
+	nr, err := strconv.ParseUint(word, 10, 32)
+	if err != nil {
+		return "", mapper.BadArg("invalid event number", "%q", word)
+	}
+	sel := selection{device: d, status: true}
+	a.flags(map[string]*bool{"noflush": &sel.noFlush})
+	if err := a.end(); err != nil {
+		return "", err
+	}
+	if _, err := d.WaitEvent(ctx, uint32(nr)); err != nil {
+		return "", err
+	}
+	state, err := describe(ctx, d, sel)
+	if err != nil {
+		return "", err
+	}
+	return document(Document{Devices: []Device{state}})
+}
+
+// describe returns the state of d.
+func describe(ctx context.Context, d *mapper.Device, sel selection) (Device, error) {
+	i := d.Info()
+	slot := mapper.Slot(sel.inactive)
+	out := Device{
+		Name: i.Name, UUID: i.UUID, Major: i.Major, Minor: i.Minor,
+		Suspended: i.Suspended, ReadOnly: i.ReadOnly, Live: i.Live, Inactive: i.Inactive,
+		DeferredRemove: i.DeferredRemove, OpenCount: i.OpenCount, EventNr: i.EventNr,
+		Targets: i.Segments, Sectors: uint64(i.Sectors), HasNode: i.HasNode,
+		Geometry: [4]uint64{i.Geometry.Cylinders, i.Geometry.Heads, i.Geometry.Sectors, i.Geometry.Start},
+		Deps:     []Dep{},
+	}
+	for _, disk := range d.Disks(slot) {
+		out.Deps = append(out.Deps, describeDisk(disk))
+	}
+	if sel.table {
+		out.Table = lines(d.Table(slot, sel.showKeys, false))
+	}
+	if sel.status {
+		status, err := d.Status(ctx, slot, sel.noFlush)
+		if err != nil {
+			return out, err
+		}
+		out.Status = lines(status)
+	}
+	return out, nil
+}
+
+func describeDisk(disk mapper.Disk) Dep {
+	switch x := disk.(type) {
+	case *mapper.Device:
+		i := x.Info()
+		return Dep{Major: i.Major, Minor: i.Minor, Device: i.Name, BlockName: x.KernelName()}
+	case interface {
+		BlockDevice() (major, minor uint32, ok bool)
+		Path() string
+	}:
+		if major, minor, ok := x.BlockDevice(); ok {
+			return Dep{Major: major, Minor: minor, BlockName: mapper.KernelName(disk)}
+		}
+		return Dep{Path: x.Path()}
+	}
+	return Dep{Path: mapper.DiskName(disk)}
+}
+
+func lines(have []mapper.TableLine) []Line {
+	out := make([]Line, len(have))
+	for i, l := range have {
+		out[i] = Line{Start: uint64(l.Start), Len: uint64(l.Len), Target: l.Type, Params: l.Params}
+	}
+	return out
+}
+
+// Save returns the commands that would re-create what is mapped, those below first.
+func Save(m *mapper.Manager) string {
+	var b strings.Builder
+	for _, d := range m.BottomUp() {
+		save(&b, d)
+	}
+	return b.String()
+}
+
+func save(b *strings.Builder, d *mapper.Device) {
+	i := d.Info()
+	name := mapper.QuoteArg(i.Name)
+	fmt.Fprintf(b, "create %s", name)
+	if i.UUID != "" {
+		fmt.Fprintf(b, " %s", mapper.QuoteArg("uuid="+i.UUID))
+	}
+	fmt.Fprintf(b, " minor=%d", i.Minor)
+	live := d.Table(mapper.LiveSlot, false, true)
+	if len(live) == 0 {
+		b.WriteString(" notable\n")
+	} else {
+		if d.ReadOnly() {
+			b.WriteString(" ro")
+		}
+		saveTable(b, live)
+	}
+	if inactive := d.Table(mapper.InactiveSlot, false, true); len(inactive) > 0 {
+		fmt.Fprintf(b, "load %s", name)
+		if i.InactiveReadOnly {
+			b.WriteString(" ro")
+		}
+		saveTable(b, inactive)
+	}
+	if g := i.Geometry; g != (mapper.Geometry{}) {
+		fmt.Fprintf(b, "setgeometry %s %d %d %d %d\n", name, g.Cylinders, g.Heads, g.Sectors, g.Start)
+	}
+	if i.Suspended {
+		fmt.Fprintf(b, "suspend %s\n", name)
+	}
+}
+
+func saveTable(b *strings.Builder, table []mapper.TableLine) {
+	b.WriteString(" {\n")
+	for _, l := range table {
+		b.WriteString(strings.TrimRight(l.String(), " "))
+		b.WriteByte('\n')
+	}
+	b.WriteString("}\n")
+}
+
+// TableText returns lines as the table and status files show them.
+func TableText(have []mapper.TableLine) string {
+	var b strings.Builder
+	for _, l := range have {
+		b.WriteString(l.String())
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// InfoText returns what dmsetup info prints of d, without the empty line at the end.
+func InfoText(d *mapper.Device) string {
+	i := d.Info()
+	state := "ACTIVE"
+	if i.Suspended {
+		state = "SUSPENDED"
+	}
+	if i.DeferredRemove {
+		state += " (DEFERRED REMOVE)"
+	}
+	if i.ReadOnly {
+		state += " (READ-ONLY)"
+	}
+	present := "None"
+	switch {
+	case i.Live && i.Inactive:
+		present = "LIVE & INACTIVE"
+	case i.Live:
+		present = "LIVE"
+	case i.Inactive:
+		present = "INACTIVE"
+	}
+	var b strings.Builder
+	row := func(label, value string) { fmt.Fprintf(&b, "%-18s %s\n", label+":", value) }
+	row("Name", i.Name)
+	row("State", state)
+	row("Read Ahead", "256")
+	row("Tables present", present)
+	row("Open count", strconv.Itoa(i.OpenCount))
+	row("Event number", strconv.FormatUint(uint64(i.EventNr), 10))
+	row("Major, minor", fmt.Sprintf("%d, %d", i.Major, i.Minor))
+	row("Number of targets", strconv.Itoa(i.Segments))
+	if i.UUID != "" {
+		fmt.Fprintf(&b, "UUID: %s\n", i.UUID)
+	}
+	return b.String()
+}

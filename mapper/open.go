@@ -1,0 +1,315 @@
+package mapper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A DiskConfig says how a disk from the configuration is opened.
+type DiskConfig struct {
+	Path     string // a file, a block device, or what a FileOpener knows otherwise
+	Direct   bool   // past the page cache
+	ReadOnly bool
+}
+
+// A FileID tells whether two paths lead to the same file.
+type FileID struct {
+	Dev, Ino uint64
+	Rdev     uint64 // of a block device, else 0
+}
+
+// A FileOpener opens what is no mapped device. Package disk has the one for files and block devices.
+type FileOpener interface {
+	// Identify says what path, which is absolute, leads to, without opening it for I/O.
+	Identify(path string) (FileID, error)
+	// Open opens it. The disk implements io.Closer.
+	Open(c DiskConfig) (Disk, error)
+	// BlockDevicePath returns the path of the block device with that number.
+	BlockDevicePath(major, minor uint32) (string, error)
+}
+
+// A pool holds the open disks that are no mapped devices, each file once for each way to open it.
+type pool struct {
+	files      FileOpener
+	mountPoint string
+	dir        string
+	configured map[string]DiskConfig
+
+	mu       sync.Mutex
+	mountDev uint64 // st_dev of the mount, once it is known
+	open     map[poolKey]*pooled
+}
+
+type poolKey struct {
+	id               FileID
+	direct, readOnly bool
+}
+
+type pooled struct {
+	disk Disk
+	refs int
+}
+
+func (p *pool) init(o Options) {
+	p.files, p.mountPoint, p.dir, p.configured = o.Files, o.MountPoint, o.Dir, o.Disks
+	p.open = make(map[poolKey]*pooled)
+}
+
+// SetMountDev tells which st_dev the files of the mount have, so that they are recognised by any path.
+func (m *Manager) SetMountDev(dev uint64) {
+	m.pool.mu.Lock()
+	defer m.pool.mu.Unlock()
+	m.pool.mountDev = dev
+}
+
+// openDisk resolves what a table calls name and takes a reference to it, on behalf of upper. The caller
+// calls release when the table is gone.
+func (m *Manager) openDisk(upper *Device, name string, readOnly bool) (d Disk, release func(), err error) {
+	if c, ok := m.pool.configured[name]; ok {
+		return m.openFile(upper, c, readOnly)
+	}
+	if dev, err := m.mappedDevice(name); err != nil {
+		return nil, nil, err
+	} else if dev != nil {
+		return m.openDevice(upper, dev)
+	}
+	if major, minor, ok := parseNumber(name); ok {
+		path, err := m.pool.files.BlockDevicePath(major, minor)
+		if err != nil {
+			return nil, nil, err
+		}
+		name = path
+	}
+	return m.openFile(upper, DiskConfig{Path: name}, readOnly)
+}
+
+func (m *Manager) openDevice(upper, dev *Device) (Disk, func(), error) {
+	if err := dev.use(upper); err != nil {
+		return nil, nil, err
+	}
+	return dev, func() { dev.unuse(upper) }, nil
+}
+
+// mappedDevice returns the device that name means: its name, its path in the mount, /dev/mapper/NAME or
+// MAJOR:MINOR. It is nil if name is something else.
+func (m *Manager) mappedDevice(name string) (*Device, error) {
+	if major, minor, ok := parseNumber(name); ok {
+		if major != m.major {
+			return nil, nil
+		}
+		if d := m.ByMinor(minor); d != nil {
+			return d, nil
+		}
+		return nil, lookupError(unix.ENXIO, "no mapped device has number %s", name)
+	}
+	if !strings.Contains(name, "/") {
+		return m.ByName(name), nil
+	}
+	path := filepath.Clean(name)
+	if rest, ok := strings.CutPrefix(path, m.pool.mountPoint+"/"); ok && m.pool.mountPoint != "" {
+		if d := m.ByName(rest); d != nil {
+			return d, nil
+		}
+		return nil, lookupError(unix.ENODEV, "%s is in this mount, and no mapped device is called %s", name, rest)
+	}
+	if rest, ok := strings.CutPrefix(path, "/dev/mapper/"); ok {
+		return m.ByName(rest), nil
+	}
+	return nil, nil
+}
+
+// parseNumber parses MAJOR:MINOR.
+func parseNumber(s string) (major, minor uint32, ok bool) {
+	a, b, ok := strings.Cut(s, ":")
+	if !ok {
+		return 0, 0, false
+	}
+	x, err := strconv.ParseUint(a, 10, 12)
+	y, err2 := strconv.ParseUint(b, 10, 20)
+	return uint32(x), uint32(y), err == nil && err2 == nil
+}
+
+// openFile opens a file or block device, or takes another reference to it.
+func (m *Manager) openFile(upper *Device, c DiskConfig, readOnly bool) (Disk, func(), error) {
+	p := &m.pool
+	if p.files == nil {
+		return nil, nil, lookupError(unix.ENODEV, "%s: no files can be opened here", c.Path)
+	}
+	if c.ReadOnly && !readOnly {
+		return nil, nil, lookupError(unix.EROFS, "%s is configured read-only, the table is not", c.Path)
+	}
+	c.ReadOnly = readOnly
+	if !filepath.IsAbs(c.Path) {
+		c.Path = filepath.Join(p.dir, c.Path)
+	}
+	path, err := filepath.Abs(c.Path)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.Path = path
+	id, err := p.files.Identify(c.Path)
+	if err != nil {
+		return nil, nil, deviceLookup(err)
+	}
+	if p.ownMount(id) {
+		return m.openOwn(upper, c.Path)
+	}
+	key := poolKey{id, c.Direct, c.ReadOnly}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	have := p.open[key]
+	if have == nil {
+		d, err := p.files.Open(c)
+		if err != nil {
+			return nil, nil, deviceLookup(err)
+		}
+		have = &pooled{disk: d}
+		p.open[key] = have
+	}
+	have.refs++
+	return have.disk, func() { m.releaseFile(key) }, nil
+}
+
+func (p *pool) ownMount(id FileID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mountDev != 0 && id.Dev == p.mountDev
+}
+
+// openOwn opens the mapped device that path leads to in this mount by way of a symbolic link.
+// The path is only looked up: opening it would have this process wait for itself.
+func (m *Manager) openOwn(upper *Device, path string) (Disk, func(), error) {
+	real, err := filepath.EvalSymlinks(path)
+	if err == nil {
+		if dev, err := m.mappedDevice(real); err != nil {
+			return nil, nil, err
+		} else if dev != nil {
+			return m.openDevice(upper, dev)
+		}
+	}
+	return nil, nil, lookupError(unix.ENODEV, "%s is a file of this mount; name the device instead", path)
+}
+
+func (m *Manager) releaseFile(key poolKey) {
+	m.pool.mu.Lock()
+	defer m.pool.mu.Unlock()
+	have := m.pool.open[key]
+	if have.refs--; have.refs > 0 {
+		return
+	}
+	delete(m.pool.open, key)
+	if c, ok := have.disk.(io.Closer); ok {
+		if err := c.Close(); err != nil {
+			m.log.Printf("device-mapper: core: closing %s: %v", KernelName(have.disk), err)
+		}
+	}
+}
+
+// lookupError is what a constructor reports when a disk cannot be had.
+func lookupError(errno unix.Errno, detail string, args ...any) error {
+	return &ArgError{Reason: "Device lookup failed", Detail: fmt.Sprintf(detail, args...), Errno: errno}
+}
+
+// deviceLookup turns the error of opening a file into that of a constructor: a path that does not exist
+// is ENODEV to the kernel, other errors keep their errno.
+func deviceLookup(err error) error {
+	var have *ArgError
+	if errors.As(err, &have) {
+		return err
+	}
+	errno := Errno(err)
+	if errno == unix.ENOENT || errno == unix.ENOTDIR {
+		errno = unix.ENODEV
+	}
+	return lookupError(errno, "%v", err)
+}
+
+// A segmentHost is the Host of one segment.
+type segmentHost struct {
+	table *Table
+	typ   *Type
+	disks []Disk // distinct, in order of opening
+}
+
+// Open implements Host.
+func (h *segmentHost) Open(ctx context.Context, name string) (Disk, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	d, err := h.table.open(name)
+	if err != nil {
+		return nil, err
+	}
+	for _, have := range h.disks {
+		if have == d {
+			return d, nil
+		}
+	}
+	h.disks = append(h.disks, d)
+	return d, nil
+}
+
+// Event implements Host.
+func (h *segmentHost) Event() { h.table.dev.events.bump() }
+
+// Logf implements Host.
+func (h *segmentHost) Logf(format string, args ...any) {
+	h.table.dev.mgr.log.Printf("device-mapper: %s: %s", h.typ.Name, fmt.Sprintf(format, args...))
+}
+
+// ReadOnly implements Host.
+func (h *segmentHost) ReadOnly() bool { return h.table.readOnly }
+
+// replayable returns words with the numbers of this segment's disks replaced by names.
+func (h *segmentHost) replayable(words []string) []string {
+	names := make(map[string]string)
+	for _, d := range h.disks {
+		switch x := d.(type) {
+		case *Device:
+			names[x.DiskName()] = QuoteArg(x.Name())
+		case interface{ Path() string }:
+			names[DiskName(d)] = QuoteArg(x.Path())
+		}
+	}
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = w
+		if name, ok := names[w]; ok {
+			out[i] = name
+		}
+	}
+	return out
+}
+
+// open returns the disk that a line calls name, holding it once for the whole table.
+func (t *Table) open(name string) (Disk, error) {
+	if d, ok := t.byName[name]; ok {
+		return d, nil
+	}
+	d, release, err := t.dev.mgr.openDisk(t.dev, name, t.readOnly)
+	if err != nil {
+		return nil, err
+	}
+	if t.byName == nil {
+		t.byName = make(map[string]Disk)
+	}
+	t.byName[name] = d
+	if t.held[d] != nil {
+		release()
+		return d, nil
+	}
+	if t.held == nil {
+		t.held = make(map[Disk]func())
+	}
+	t.held[d] = release
+	t.disks = append(t.disks, d)
+	return d, nil
+}

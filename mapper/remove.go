@@ -1,0 +1,280 @@
+package mapper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Open counts a user of the device's file. The error is ErrClosed when the device is gone.
+func (d *Device) Open() error {
+	d.mgr.mu.Lock()
+	defer d.mgr.mu.Unlock()
+	if d.removed {
+		return ErrClosed
+	}
+	d.opens++
+	return nil
+}
+
+// Close is called once for each Open. The last one removes a device that waits for that.
+func (d *Device) Close() {
+	d.mgr.mu.Lock()
+	d.opens--
+	if d.opens == 0 && d.released != nil {
+		close(d.released)
+		d.released = nil
+	}
+	d.mgr.mu.Unlock()
+	d.mgr.removeIfDeferred(d)
+}
+
+// use counts a table of upper that stands on d, unless d stands on upper.
+func (d *Device) use(upper *Device) error {
+	d.mgr.mu.Lock()
+	defer d.mgr.mu.Unlock()
+	if d.removed {
+		return ErrNoDevice
+	}
+	if ring := d.pathTo(upper, make(map[*Device]bool)); ring != "" {
+		return BadArg("Device maps itself", "%s -> %s", upper.Name(), ring)
+	}
+	d.users++
+	upper.below[d]++
+	return nil
+}
+
+// pathTo returns "d -> ... -> target" if d is target or stands on it, else "". It looks at each device
+// once, as seen tells. mgr.mu is held.
+func (d *Device) pathTo(target *Device, seen map[*Device]bool) string {
+	if d == target {
+		return d.Name()
+	}
+	seen[d] = true
+	for b := range d.below {
+		if seen[b] {
+			continue
+		}
+		if path := b.pathTo(target, seen); path != "" {
+			return d.Name() + " -> " + path
+		}
+	}
+	return ""
+}
+
+// unuse is called once for each use that succeeded.
+func (d *Device) unuse(upper *Device) {
+	d.mgr.mu.Lock()
+	d.users--
+	if upper.below[d]--; upper.below[d] == 0 {
+		delete(upper.below, d)
+	}
+	d.mgr.mu.Unlock()
+	d.mgr.removeIfDeferred(d)
+}
+
+func (m *Manager) removeIfDeferred(d *Device) {
+	m.mu.Lock()
+	due := d.deferred && !d.removed && d.opens == 0 && d.users == 0
+	m.mu.Unlock()
+	if !due {
+		return
+	}
+	// Whoever held on to the device last need not wait for its commit, and may hold locks of
+	// control operations; so this runs by itself.
+	go func() {
+		err := m.remove(context.Background(), d, true)
+		if err != nil && !errors.Is(err, ErrClosed) {
+			m.log.Printf("device-mapper: ioctl: deferred remove of %s: %v", d.Number(), err)
+		}
+	}()
+}
+
+// RemoveOptions modify a removal.
+type RemoveOptions struct {
+	Force    bool // replace the table by one that fails all I/O first
+	Deferred bool // if the device is open, remove it when it is closed
+}
+
+// Remove removes a device. It is refused with ErrBusy while the device is open or a table stands on it.
+func (m *Manager) Remove(ctx context.Context, name string, o RemoveOptions) error {
+	d := m.ByName(name)
+	if d == nil {
+		return ErrNotFound
+	}
+	if o.Force {
+		if err := d.failAll(ctx); err != nil {
+			return err
+		}
+	}
+	err := m.remove(ctx, d, o.Deferred)
+	if errors.Is(err, ErrClosed) {
+		return ErrNotFound
+	}
+	return err
+}
+
+// failAll swaps in a table of the same size whose I/O fails.
+func (d *Device) failAll(ctx context.Context) error {
+	size := d.Sectors()
+	if size == 0 {
+		return nil
+	}
+	if err := d.Load(ctx, []Spec{{Len: size, Type: "error"}}, d.ReadOnly()); err != nil {
+		return err
+	}
+	return d.Resume(ctx, ResumeOptions{NoFlush: true})
+}
+
+// remove takes d out of the lists and tears it down.
+func (m *Manager) remove(ctx context.Context, d *Device, deferred bool) error {
+	if err := d.lockCtl(ctx); err != nil {
+		return err
+	}
+	defer d.unlockCtl()
+	if err := d.awaitRelease(ctx); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	if d.opens > 0 || d.users > 0 {
+		defer m.mu.Unlock()
+		if deferred {
+			d.deferred = true
+			return nil
+		}
+		return fmt.Errorf("%s is %w: opened by %d, mapped by %d", d.Name(), ErrBusy, d.opens, d.users)
+	}
+	d.removed = true
+	m.byName.CompareAndDelete(d.Name(), d)
+	m.byID.Delete(d.id)
+	delete(m.byMinor, d.minor)
+	if d.uuid != "" {
+		delete(m.byUUID, d.uuid)
+	}
+	m.mu.Unlock()
+
+	d.teardown()
+	d.events.end()
+	m.gone(d)
+	return nil
+}
+
+// awaitRelease waits a moment for users of the file to be gone: the kernel tells a FUSE server that a
+// file was closed some time after close(2) has returned.
+func (d *Device) awaitRelease(ctx context.Context) error {
+	m := d.mgr
+	m.mu.Lock()
+	if d.opens == 0 {
+		m.mu.Unlock()
+		return nil
+	}
+	if d.released == nil {
+		d.released = make(chan struct{})
+	}
+	released := d.released
+	m.mu.Unlock()
+	timer := time.NewTimer(releaseWait)
+	defer timer.Stop()
+	select {
+	case <-released:
+	case <-timer.C:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// teardown drains, commits and closes what d holds. ctl is held, nobody can reach d any more.
+func (d *Device) teardown() {
+	if !d.isSuspended() {
+		if err := d.suspend(context.Background(), false); err != nil {
+			d.mgr.log.Printf("device-mapper: core: %s: suspend: %v", d.Number(), err)
+		}
+	}
+	d.setInactive(nil)
+	if t := d.swap(nil); t != nil {
+		t.close()
+	}
+}
+
+// RemoveAll removes all devices that are not open, those on top first. Open ones stay, or are marked when
+// deferred. The error says how many stayed only in the log, as in the kernel: it is nil then.
+func (m *Manager) RemoveAll(ctx context.Context, o RemoveOptions) error {
+	devices := m.BottomUp()
+	left := 0
+	for i := len(devices) - 1; i >= 0; i-- {
+		d := devices[i]
+		if o.Force {
+			if err := d.failAll(ctx); err != nil && !errors.Is(err, ErrClosed) {
+				m.log.Printf("device-mapper: ioctl: %s: %v", d.Number(), err)
+			}
+		}
+		err := m.remove(ctx, d, o.Deferred)
+		switch {
+		case errors.Is(err, ErrBusy):
+			left++
+		case err != nil && !errors.Is(err, ErrClosed):
+			return err
+		}
+	}
+	if left > 0 {
+		m.log.Printf("device-mapper: ioctl: remove_all left %d open device(s)", left)
+	}
+	return nil
+}
+
+// Flush makes durable what was written to every device before.
+func (m *Manager) Flush(ctx context.Context) error {
+	var errs []error
+	for _, d := range m.Devices() {
+		flush := d.Flush
+		if d.isSuspended() {
+			flush = d.flushSuspended
+		} else if d.live.Load() == nil {
+			continue
+		}
+		if err := flush(ctx); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// flushSuspended flushes the disks below targets that only forward; the other targets committed when
+// they were suspended. It does not wait for a resume.
+func (d *Device) flushSuspended(ctx context.Context) error {
+	t, release := d.hold(LiveSlot)
+	defer release()
+	if t == nil {
+		return nil
+	}
+	var errs []error
+	for _, disk := range t.flushDisks {
+		if err := disk.Submit(ctx, Request{Op: OpFlush}); err != nil {
+			errs = append(errs, fmt.Errorf("%s: flush: %w", d.Name(), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Close flushes and releases everything, whatever is open. It returns what could not be written out.
+// No method may be called after.
+func (m *Manager) Close(ctx context.Context) error {
+	err := m.Flush(ctx)
+	devices := m.BottomUp()
+	for i := len(devices) - 1; i >= 0; i-- {
+		d := devices[i]
+		if e := d.lockCtl(ctx); e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		m.mu.Lock()
+		d.removed = true
+		m.mu.Unlock()
+		d.teardown()
+		d.events.end()
+		d.unlockCtl()
+	}
+	return err
+}
