@@ -8,23 +8,6 @@ import (
 	"unicode"
 )
 
-// checkDeviceName says why name cannot be a device's.
-func checkDeviceName(name string) error {
-	switch {
-	case name == "":
-		return errors.New("a device needs a name")
-	case name == "control" || name == ".dm" || name == "." || name == "..":
-		return errors.New("this name is taken by the mount itself")
-	case strings.Contains(name, "/"):
-		return errors.New("a name must not contain a slash")
-	case hasControl(name):
-		return errors.New("a name must not contain control characters")
-	case len(name) > maxNameBytes:
-		return fmt.Errorf("a name of %d bytes: at most %d", len(name), maxNameBytes)
-	}
-	return nil
-}
-
 // checkDiskName says why name cannot be a disk's: in a table it would be taken for something else.
 func checkDiskName(name string) error {
 	switch {
@@ -34,15 +17,11 @@ func checkDiskName(name string) error {
 		return errors.New("a name must not contain a slash: a table would take it for a path")
 	case isNumberPair(name):
 		return errors.New("a table would take this name for a MAJOR:MINOR")
-	case hasControl(name):
+	case strings.ContainsFunc(name, unicode.IsControl):
 		return errors.New("a name must not contain control characters")
-	case len(name) > maxNameBytes:
-		return fmt.Errorf("a name of %d bytes: at most %d", len(name), maxNameBytes)
 	}
 	return nil
 }
-
-func hasControl(s string) bool { return strings.ContainsFunc(s, unicode.IsControl) }
 
 // isNumberPair reports whether s reads as MAJOR:MINOR.
 func isNumberPair(s string) bool {

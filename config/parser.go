@@ -12,12 +12,6 @@ import (
 	"dmfs/mapper"
 )
 
-// The kernel's bounds: DM_NAME_LEN and DM_UUID_LEN less the terminating zero.
-const (
-	maxNameBytes = 127
-	maxUUIDBytes = 128
-)
-
 // maxErrors bounds how many mistakes one file is told about.
 const maxErrors = 10
 
@@ -188,7 +182,7 @@ func (p *parser) isDisk(name string) bool {
 // device adds one [devices.NAME].
 func (p *parser) device(name string, value any) {
 	key := []string{"devices", name}
-	if err := checkDeviceName(name); err != nil {
+	if err := mapper.CheckName(name); err != nil {
 		p.fail(key, "device %q: %w", name, err)
 		return
 	}
@@ -223,15 +217,14 @@ func (p *parser) device(name string, value any) {
 // uuid checks d's uuid, which is unique in the file.
 func (p *parser) uuid(d *Device) {
 	key := []string{"devices", d.Name, "uuid"}
-	switch {
-	case d.UUID == "":
+	if d.UUID == "" {
 		return
-	case len(d.UUID) > maxUUIDBytes:
-		p.fail(key, "device %s: uuid of %d bytes: at most %d", d.Name, len(d.UUID), maxUUIDBytes)
-	case hasControl(d.UUID) || strings.Contains(d.UUID, "/"):
-		p.fail(key, "device %s: uuid %q: slashes and control characters are not allowed", d.Name, d.UUID)
-	case p.byUUID[d.UUID] != "":
-		p.fail(key, "device %s: uuid %q is that of device %s", d.Name, d.UUID, p.byUUID[d.UUID])
+	}
+	if err := mapper.CheckUUID(d.UUID); err != nil {
+		p.fail(key, "device %s: %w", d.Name, err)
+	}
+	if other := p.byUUID[d.UUID]; other != "" {
+		p.fail(key, "device %s: uuid %q is that of device %s", d.Name, d.UUID, other)
 	}
 	if p.byUUID == nil {
 		p.byUUID = make(map[string]string)

@@ -51,7 +51,7 @@ any error nothing is mounted. Without --config the mount begins empty: see "dmfs
                         allow_other     let other users in (for ordinary users: see /etc/fuse.conf)
                         allow_root      let root in
                         config=FILE     as --config
-                        default_permissions, noexec, noatime, nodiratime, sync, dirsync, context=…
+                        noexec, sync, dirsync, context=…
                         and, without effect, what mount(8) and fstab(5) use for themselves
 
 Ordinary users mount through fusermount3 (package fuse3), or inside "unshare -Urm" without it.

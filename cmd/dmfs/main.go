@@ -72,7 +72,7 @@ func verb(ctx context.Context, name string, args []string, strict bool) int {
 func complain(name string, err error) { complainTo(os.Stderr, name, err) }
 
 func complainTo(w io.Writer, name string, err error) {
-	for _, line := range strings.Split(err.Error(), "\n") {
+	for _, line := range strings.Split(strings.TrimSpace(err.Error()), "\n") {
 		if strings.HasPrefix(line, "  ") {
 			fmt.Fprintln(w, line)
 		} else {

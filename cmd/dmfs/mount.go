@@ -10,6 +10,7 @@ import (
 	"dmfs/cmd/internal/mount"
 	"dmfs/config"
 	"dmfs/mapper"
+	"dmfs/mapper/disk"
 	"dmfs/targets"
 )
 
@@ -98,20 +99,21 @@ func serve(ctx context.Context, name string, r mountRequest, failure int) int {
 
 // devices makes the manager and all devices of the configuration. On error nothing is left of them.
 func (r mountRequest) devices(ctx context.Context, point string) (*mapper.Manager, error) {
-	registry := new(mapper.Registry)
-	targets.Register(registry)
-	if r.config == "" {
-		dir, err := os.Getwd()
-		if err != nil {
-			return nil, err
-		}
-		return mapper.NewManager(registry, mapper.Options{MountPoint: point, Dir: dir}), nil
+	c := new(config.Config)
+	var err error
+	if r.config != "" {
+		c, err = config.Load(r.config, point)
+	} else {
+		c.Dir, err = os.Getwd()
 	}
-	c, err := config.Load(r.config, point)
 	if err != nil {
 		return nil, err
 	}
-	m := mapper.NewManager(registry, mapper.Options{MountPoint: point, Dir: c.Dir, Disks: c.Disks})
+	registry := new(mapper.Registry)
+	targets.Register(registry)
+	m := mapper.NewManager(registry, mapper.Options{
+		MountPoint: point, Dir: c.Dir, Disks: c.Disks, Files: disk.Opener{}, ReadOnly: r.options.ReadOnly,
+	})
 	for _, d := range c.Devices {
 		if _, err := m.Create(ctx, d.NewDevice); err != nil {
 			return nil, errors.Join(c.Locate(err, d.Name), m.Close(context.WithoutCancel(ctx)))

@@ -7,19 +7,22 @@ import (
 
 // Options are what -o asks for.
 type Options struct {
-	ReadOnly, AllowOther, AllowRoot bool
+	// ReadOnly is for the devices. The mount itself stays writable, or nothing could be asked of it through
+	// its control file.
+	ReadOnly              bool
+	AllowOther, AllowRoot bool
 
 	Config string   // config=FILE
 	Kernel []string // for the kernel, such as noexec
 }
 
 // ignored are options of mount(8), fstab(5) and libfuse that mean nothing to dmfs or what it does anyway:
-// a mount holds neither device nodes nor set-user-id programs, and nothing reads its access times.
+// a mount holds neither device nodes nor set-user-id programs, keeps no access times and checks permissions.
 var ignored = map[string]bool{
 	"defaults": true, "auto": true, "noauto": true, "user": true, "users": true, "nouser": true,
 	"owner": true, "group": true, "_netdev": true, "nofail": true, "fail": true, "async": true,
 	"dev": true, "suid": true, "exec": true, "loud": true, "silent": true, "mand": true, "nomand": true,
-	"atime": true, "relatime": true, "norelatime": true, "strictatime": true, "nostrictatime": true,
+	"default_permissions": true, "atime": true, "noatime": true, "nodiratime": true, "relatime": true, "norelatime": true, "strictatime": true, "nostrictatime": true,
 	"diratime": true, "lazytime": true, "nolazytime": true, "iversion": true, "noiversion": true,
 	"nodev": true, "nosuid": true, "subtype=dmfs": true,
 }
@@ -29,8 +32,7 @@ var ignoredPrefixes = []string{"x-", "X-", "comment=", "user=", "uhelper=", "hel
 
 // kernelOptions are passed on.
 var kernelOptions = map[string]bool{
-	"default_permissions": true, "noexec": true, "noatime": true, "nodiratime": true,
-	"sync": true, "dirsync": true,
+	"noexec": true, "sync": true, "dirsync": true,
 }
 
 // contexts are the options by which SELinux labels a mount; they are passed on.

@@ -17,7 +17,7 @@ func TestParseOptions(t *testing.T) {
 		{name: "ours", lists: []string{"ro,allow_other"}, want: Options{ReadOnly: true, AllowOther: true}},
 		{name: "the last counts", lists: []string{"ro", "rw,allow_root"}, want: Options{AllowRoot: true}},
 		{name: "fstab", lists: []string{"rw,noauto,user=joe,_netdev,nofail,x-systemd.requires=a.service,comment=c,nodev,nosuid,,defaults"}},
-		{name: "for the kernel", lists: []string{"noexec,default_permissions"}, want: Options{Kernel: []string{"noexec", "default_permissions"}}},
+		{name: "for the kernel", lists: []string{"noexec,default_permissions,sync"}, want: Options{Kernel: []string{"noexec", "sync"}}},
 		{name: "label", lists: []string{`context="system_u:object_r:x:s0:c1,c2",ro`}, want: Options{ReadOnly: true, Kernel: []string{"context=system_u:object_r:x:s0:c1,c2"}}},
 		{name: "configuration", lists: []string{`config=/a\,b.toml`}, want: Options{Config: "/a,b.toml"}},
 		{name: "unknown", lists: []string{"ro,allow_others"}, err: `unknown mount option "allow_others"`},

@@ -21,8 +21,8 @@ type Job struct {
 	Version string // of the program
 	Options Options
 
-	// Devices makes the manager, all devices created. It is given the mount point, absolute and
-	// without symlinks.
+	// Devices makes the manager, all devices created, and read-only if Options say so. It is given the
+	// mount point, absolute and without symlinks.
 	Devices func(ctx context.Context, point string) (*mapper.Manager, error)
 	// Note tells what a user or the service's log should know, and is no error.
 	Note func(string)
@@ -109,7 +109,7 @@ func (j *Job) mount(ctx context.Context, pl *place, m *mapper.Manager, direct bo
 	defer pl.release()
 	o := fs.Options{
 		MountPoint: pl.path, Source: j.Source, Version: j.Version,
-		ReadOnly: j.Options.ReadOnly, AllowOther: j.Options.AllowOther, AllowRoot: j.Options.AllowRoot,
+		AllowOther: j.Options.AllowOther, AllowRoot: j.Options.AllowRoot,
 		KernelOptions: j.Options.Kernel, Direct: direct,
 	}
 	server, err := fs.Mount(m, o)
@@ -143,7 +143,10 @@ func (j *Job) stopping(status string) {
 func (j *Job) end(server *fs.Server, m *mapper.Manager, point string, stop <-chan os.Signal) error {
 	j.stopping("writing out")
 	flushErr := flushAll(m)
-	err := server.Unmount()
+	err := detach(point, false)
+	if err == nil {
+		server.Wait()
+	}
 	if errors.Is(err, unix.EBUSY) {
 		on, _, _ := At(point)
 		j.Note(busy(on).Error() + "\n  detaching it; its files are served a little longer")
