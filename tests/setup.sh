@@ -77,5 +77,9 @@ fi
 for p in $lacking; do
 	printf 'setup: left out: %s\n' "$(grep "^$p " <<<"$packages" | tr -s ' ' | sed 's/ /: /')"
 done
+# Without udev the device may be root's alone, and then no ordinary user can mount.
+if [ -c /dev/fuse ] && [ "$(id -u)" = 0 ] && [ "$(stat -c %a /dev/fuse)" != 666 ] && [ -z "${DMFS_NO_INSTALL:-}" ]; then
+	chmod 666 /dev/fuse && echo 'setup: gave /dev/fuse mode 666, as udev does'
+fi
 [ -c /dev/fuse ] || echo 'setup: left out: whatever mounts: there is no /dev/fuse (modprobe fuse, or --device /dev/fuse for a container)'
 exit 0

@@ -31,17 +31,11 @@ func mayMount() bool {
 // checkPrivilege finds out whether a mount with these options can be made at all, and says what
 // would cure it if not.
 func checkPrivilege(o Options, direct bool) error {
-	if direct {
-		return checkDevice(func() error {
-			f, err := os.OpenFile(fuseDevice, os.O_RDWR, 0)
-			if err == nil {
-				f.Close()
-			}
-			return err
-		})
-	}
-	if err := checkDevice(func() error { _, err := os.Stat(fuseDevice); return err }); err != nil {
+	if err := checkDevice(); err != nil {
 		return err
+	}
+	if direct {
+		return nil
 	}
 	if _, err := exec.LookPath(helper); err != nil {
 		return fmt.Errorf("%s is not on PATH: install the package fuse3, or mount inside `unshare -Urm`, where none is needed", helper)
@@ -49,16 +43,18 @@ func checkPrivilege(o Options, direct bool) error {
 	return checkAllow(o)
 }
 
-// checkDevice tries the FUSE device and explains what is wrong with it.
-func checkDevice(try func() error) error {
-	err := try()
+// checkDevice tries the FUSE device and explains what is wrong with it. fusermount3 opens it with the
+// user's own rights, so there is no difference.
+func checkDevice() error {
+	f, err := os.OpenFile(fuseDevice, os.O_RDWR, 0)
 	switch {
 	case err == nil:
+		f.Close()
 		return nil
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
 		return fmt.Errorf("%w: the kernel's FUSE is missing here: run `modprobe fuse` as root; a container needs `--device %s`", err, fuseDevice)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return fmt.Errorf("%w: to mount without fusermount3, run `chmod 666 %s` as root, which is what udev gives it", err, fuseDevice)
+		return fmt.Errorf("%w: this user may not use FUSE: run `chmod 666 %s` as root, which is the mode that udev gives it", err, fuseDevice)
 	}
 	return err
 }
