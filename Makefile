@@ -69,6 +69,7 @@ install: build ## into DESTDIR and PREFIX=/usr/local: program, mount helpers, ma
 	install -m 644 docs/man/dmfs.1 $(DESTDIR)$(SHARE)/man/man1/
 	install -m 644 docs/man/dmfs.toml.5 $(DESTDIR)$(SHARE)/man/man5/
 	install -m 644 docs/man/mount.fuse.dmfs.8 $(DESTDIR)$(SHARE)/man/man8/
+	ln -sf mount.fuse.dmfs.8 $(DESTDIR)$(SHARE)/man/man8/umount.fuse.dmfs.8
 	sed 's|@BIN@|$(PREFIX)/bin|' cmd/dmfs/dist/dmfs@.service >$(DESTDIR)$(SYSTEMD)/system/dmfs@.service
 	sed 's|@BIN@|$(PREFIX)/bin|' cmd/dmfs/dist/dmfs-user@.service >$(DESTDIR)$(SYSTEMD)/user/dmfs@.service
 	chmod 644 $(DESTDIR)$(SYSTEMD)/system/dmfs@.service $(DESTDIR)$(SYSTEMD)/user/dmfs@.service
@@ -79,6 +80,7 @@ install: build ## into DESTDIR and PREFIX=/usr/local: program, mount helpers, ma
 uninstall: ## take away what install put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/dmfs $(DESTDIR)$(HELPERDIR)/mount.fuse.dmfs $(DESTDIR)$(HELPERDIR)/umount.fuse.dmfs \
 		$(DESTDIR)$(SHARE)/man/man1/dmfs.1 $(DESTDIR)$(SHARE)/man/man5/dmfs.toml.5 $(DESTDIR)$(SHARE)/man/man8/mount.fuse.dmfs.8 \
+		$(DESTDIR)$(SHARE)/man/man8/umount.fuse.dmfs.8 \
 		$(DESTDIR)$(SYSTEMD)/system/dmfs@.service $(DESTDIR)$(SYSTEMD)/user/dmfs@.service \
 		$(DESTDIR)$(SHARE)/bash-completion/completions/dmfs $(DESTDIR)$(SHARE)/zsh/site-functions/_dmfs \
 		$(DESTDIR)$(SHARE)/fish/vendor_completions.d/dmfs.fish

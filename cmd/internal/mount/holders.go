@@ -74,7 +74,7 @@ func (s system) processHolders(m Mount) []string {
 	entries, _ := os.ReadDir(s.proc)
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
+		if err != nil || pid == os.Getpid() { // what we hold was inherited from one who is listed
 			continue
 		}
 		dir := path.Join(s.proc, e.Name())
