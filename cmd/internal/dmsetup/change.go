@@ -199,20 +199,16 @@ func (s *session) message(operands []string) error {
 	return nil
 }
 
-// setGeometry takes what is no number for 0, as dmsetup leaves it to the kernel to refuse.
+// setGeometry leaves it to the mount to refuse what is no number.
 func (s *session) setGeometry(operands []string) error {
 	r, err := s.ref(operands[0])
 	if err != nil {
 		return err
 	}
-	for _, n := range operands[1:] {
-		if _, err := strconv.ParseUint(n, 10, 64); err != nil {
-			if _, err := s.storedName("setgeometry", r); err != nil {
-				return err
-			}
-			return s.ioctlFailed("setgeometry", r, unix.EINVAL)
-		}
+	var words []string
+	for _, o := range operands[1:] {
+		words = append(words, quote(o))
 	}
-	_, err = s.act("setgeometry", "setgeometry", r, operands[1:]...)
+	_, err = s.act("setgeometry", "setgeometry", r, words...)
 	return err
 }

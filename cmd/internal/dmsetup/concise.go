@@ -69,9 +69,7 @@ func nextConcise(text string) (entry conciseEntry, rest string, err error) {
 		}
 	}
 	atComma := i == len(text) && (text[i-1] == ',' && field.Len() == 0 || strings.HasSuffix(field.String(), "\n"))
-	if !atComma || len(fields) == len(entry)-1 {
-		fields = append(fields, field.String())
-	}
+	fields = append(fields, field.String())
 	switch {
 	case atComma:
 		return entry, "", &conciseError{"Incomplete entry: five comma-separated fields are required for each device", fields}

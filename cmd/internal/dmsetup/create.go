@@ -198,11 +198,10 @@ func (s *session) createConcise(operands []string) error {
 func (s *session) conciseDevice(f conciseEntry) (newDevice, error) {
 	d := newDevice{name: f[0], uuid: f[1], numbered: f[2] != "", minor: leadingInt(f[2])}
 	switch f[3] {
-	case "":
+	case "", "rw":
 		d.readOnly = s.opts.has("readonly")
 	case "ro":
 		d.readOnly = true
-	case "rw":
 	default:
 		return d, s.failf("Invalid flags parameter '%s' must be 'ro' or 'rw' or empty.", f[3])
 	}
