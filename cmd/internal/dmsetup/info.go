@@ -52,7 +52,7 @@ func (s *session) interval() time.Duration {
 }
 
 func (s *session) infoLong(operands []string) error {
-	return s.forDevices(operands, nil, "info", func(d control.Device, _ bool) error {
+	return s.forDevices(operands, nil, "info", func(d control.Device, _ string) error {
 		s.showInfo(d)
 		return nil
 	})
@@ -60,7 +60,7 @@ func (s *session) infoLong(operands []string) error {
 
 func (s *session) infoJSON(operands []string) error {
 	list := []control.Device{}
-	err := s.forDevices(operands, nil, "info", func(d control.Device, _ bool) error {
+	err := s.forDevices(operands, nil, "info", func(d control.Device, _ string) error {
 		d.Name, d.UUID = s.show(d.Name), s.show(d.UUID)
 		if d.Deps == nil {
 			d.Deps = []control.Dep{}
@@ -71,10 +71,10 @@ func (s *session) infoJSON(operands []string) error {
 	return s.printJSON(list, err)
 }
 
-// forDevices calls f for each device that the command line names, for all if it names none, with whether there may
-// be several. call is the ioctl that dmsetup would use: "info" and "status" have a text of their
-// own for a missing device.
-func (s *session) forDevices(operands, extra []string, call string, f func(d control.Device, several bool) error) error {
+// forDevices calls f for each device that the command line names, for all if it names none, with what to put before
+// its lines if there may be several: its name, or the path it was named by. call is the ioctl that
+// dmsetup would use: "info" and "status" have a text of their own for a missing device.
+func (s *session) forDevices(operands, extra []string, call string, f func(d control.Device, label string) error) error {
 	refs, err := s.chosenFor(call, operands)
 	if err != nil {
 		return err
@@ -88,7 +88,7 @@ func (s *session) forDevices(operands, extra []string, call string, f func(d con
 			return s.noDevices()
 		}
 		for _, d := range devices {
-			if err := f(d, true); err != nil {
+			if err := f(d, s.show(d.Name)); err != nil {
 				return err
 			}
 		}
@@ -103,7 +103,11 @@ func (s *session) forDevices(operands, extra []string, call string, f func(d con
 		if err != nil {
 			return err
 		}
-		if err := f(d, several); err != nil {
+		label := ""
+		if several {
+			label = choose(r.path != "", r.path, s.show(d.Name))
+		}
+		if err := f(d, label); err != nil {
 			return err
 		}
 	}

@@ -63,7 +63,7 @@ type dependencies struct {
 
 func (s *session) deps(operands []string) error {
 	list := []dependencies{}
-	err := s.forDevices(operands, nil, "deps", func(d control.Device, several bool) error {
+	err := s.forDevices(operands, nil, "deps", func(d control.Device, label string) error {
 		if s.opts.has("json") {
 			list = append(list, dependencies{s.show(d.Name), append([]control.Dep{}, d.Deps...)})
 			return nil
@@ -71,15 +71,15 @@ func (s *session) deps(operands []string) error {
 		verbose := s.opts.has("verbose")
 		if verbose {
 			s.showInfo(d)
-		} else if several {
-			s.printf("%s: ", s.show(d.Name))
+		} else if label != "" {
+			s.printf("%s: ", label)
 		}
 		s.printf("%d dependencies\t:", len(d.Deps))
 		for _, dep := range kernelDisks(d) {
 			s.printf(" (%s)", s.shownDisk(dep))
 		}
 		s.printf("\n")
-		if several && verbose {
+		if label != "" && verbose {
 			s.printf("\n")
 		}
 		return nil

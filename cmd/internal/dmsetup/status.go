@@ -32,14 +32,14 @@ func (s *session) status(operands []string) error {
 // lines prints the lines of devices' tables or statuses, each after the device's name if there may be several.
 func (s *session) lines(operands []string, what string, of func(control.Device) []control.Line) error {
 	list := []segments{}
-	err := s.forDevices(operands, []string{what}, what, func(d control.Device, several bool) error {
+	err := s.forDevices(operands, []string{what}, what, func(d control.Device, label string) error {
 		found, any := s.onlyTarget(of(d))
 		if s.opts.has("json") {
 			list = append(list, segments{s.show(d.Name), found})
 			return nil
 		}
 		if any {
-			s.printLines(d, found, several)
+			s.printLines(d, found, label)
 		}
 		return nil
 	})
@@ -49,14 +49,14 @@ func (s *session) lines(operands []string, what string, of func(control.Device) 
 	return err
 }
 
-func (s *session) printLines(d control.Device, lines []control.Line, several bool) {
+func (s *session) printLines(d control.Device, lines []control.Line, label string) {
 	verbose := s.opts.has("verbose")
 	if verbose {
 		s.showInfo(d)
 	}
 	prefix := ""
-	if several && !verbose {
-		prefix = s.show(d.Name) + ": "
+	if label != "" && !verbose {
+		prefix = label + ": "
 	}
 	for _, l := range lines {
 		s.printf("%s%s\n", prefix, formatLine(l))
@@ -64,7 +64,7 @@ func (s *session) printLines(d control.Device, lines []control.Line, several boo
 	if len(lines) == 0 {
 		s.printf("%s\n", prefix)
 	}
-	if several && verbose {
+	if label != "" && verbose {
 		s.printf("\n")
 	}
 }
@@ -87,7 +87,7 @@ func (s *session) onlyTarget(lines []control.Line) ([]control.Line, bool) {
 // tableConcise prints the devices as one description that create --concise takes.
 func (s *session) tableConcise(operands []string) error {
 	var entries []string
-	err := s.forDevices(operands, []string{"table"}, "table", func(d control.Device, _ bool) error {
+	err := s.forDevices(operands, []string{"table"}, "table", func(d control.Device, _ string) error {
 		lines, any := s.onlyTarget(d.Table)
 		if !any {
 			return nil

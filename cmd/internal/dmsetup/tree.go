@@ -177,11 +177,23 @@ type treePrinter struct {
 
 func (p *treePrinter) print(n *node, depth int, last bool, show func(string) string) {
 	t := p.style
-	if n.name == "" && t.noDevice && !t.block {
-		return
+	children := n.uses
+	if t.inverted {
+		children = n.usedBy
 	}
 	p.more = append(p.more[:depth], !last)
 	p.width = append(p.width[:depth], 0)
+	if n.name != "" || !t.noDevice || t.block {
+		p.node(n, depth, len(children) == 0, show)
+	}
+	for i, c := range children {
+		p.print(c, depth+1, i == len(children)-1, show)
+	}
+}
+
+// node draws n itself.
+func (p *treePrinter) node(n *node, depth int, leaf bool, show func(string) string) {
+	t := p.style
 	fresh := len(p.line) == 0
 	if !t.compact || fresh {
 		p.prefix(depth)
@@ -189,24 +201,17 @@ func (p *treePrinter) print(n *node, depth int, last bool, show func(string) str
 	from := len(p.line)
 	switch {
 	case !t.compact || fresh:
-	case last:
-		p.add(t.only)
-	default:
+	case p.more[depth]:
 		p.add(t.first)
+	default:
+		p.add(t.only)
 	}
 	p.add(t.label(n, show))
-	children := n.uses
-	if t.inverted {
-		children = n.usedBy
-	}
 	if t.compact {
 		p.width[depth] = len(p.line) - from
 	}
-	if !t.compact || len(children) == 0 {
+	if !t.compact || leaf {
 		p.newline()
-	}
-	for i, c := range children {
-		p.print(c, depth+1, i == len(children)-1, show)
 	}
 }
 
