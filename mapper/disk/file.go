@@ -35,6 +35,7 @@ var (
 	_ mapper.NamedDisk   = (*File)(nil)
 	_ mapper.KernelNamed = (*File)(nil)
 	_ mapper.Extenter    = (*File)(nil)
+	_ mapper.Measurer    = (*File)(nil)
 )
 
 // maxAtOnce bounds a discard or a zeroing request, in sectors: 1 GiB.
@@ -237,7 +238,7 @@ func (d *File) wrap(op mapper.Op, err error) error {
 
 // Extent implements mapper.Extenter by the holes of a sparse file. A block device is all data.
 func (d *File) Extent(_ context.Context, s, max mapper.Sector) (run mapper.Sector, data bool, err error) {
-	if d.block {
+	if d.block || d.dense() {
 		return max, true, nil
 	}
 	off := s.Bytes()
@@ -259,4 +260,29 @@ func (d *File) Extent(_ context.Context, s, max mapper.Sector) (run mapper.Secto
 	}
 	n := mapper.SectorsOf(at+mapper.SectorSize-1) - s
 	return min(n, max), true, nil
+}
+
+// dense reports whether the file has no holes, which saves looking for them: some file systems go
+// through all pages for that.
+func (d *File) dense() bool {
+	data, ok := d.Allocated(0, d.Sectors())
+	return ok && data == d.Sectors()
+}
+
+// Allocated implements mapper.Measurer for the whole file, and for any part of a file without holes.
+func (d *File) Allocated(s, n mapper.Sector) (mapper.Sector, bool) {
+	if d.block {
+		return n, true
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(d.fd, &st); err != nil || st.Blocks < 0 {
+		return 0, false
+	}
+	blocks := mapper.Sector(st.Blocks) // of 512 bytes, whatever the file system's
+	if whole := d.Sectors(); blocks >= whole {
+		return n, true
+	} else if s == 0 && n == whole {
+		return blocks, true
+	}
+	return 0, false
 }
