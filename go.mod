@@ -3,6 +3,27 @@ module dmfs
 go 1.26.0
 
 require (
-	github.com/hanwen/go-fuse/v2 v2.12.1
-	golang.org/x/sys v0.49.0
+	github.com/BurntSushi/toml v1.6.0 // the configuration file; the reader that reports positions and has no dependencies
+	github.com/hanwen/go-fuse/v2 v2.12.1 // the FUSE protocol; its raw API is as fast as a loop of our own
+	golang.org/x/sys v0.49.0 // Linux system calls and their constants beyond package syscall
+)
+
+// What the tools below are made of; no part of the program.
+require (
+	github.com/golangci/misspell v0.8.0 // indirect
+	github.com/gordonklaus/ineffassign v0.2.0 // indirect
+	github.com/kisielk/errcheck v1.30.0 // indirect
+	golang.org/x/exp/typeparams v0.0.0-20231108232855-2478ac86f678 // indirect
+	golang.org/x/mod v0.41.0 // indirect
+	golang.org/x/sync v0.23.0 // indirect
+	golang.org/x/tools v0.51.0 // indirect
+	honnef.co/go/tools v0.8.2 // indirect
+)
+
+// The linters, pinned; tests/lint.sh runs them and says why each.
+tool (
+	github.com/golangci/misspell/cmd/misspell
+	github.com/gordonklaus/ineffassign
+	github.com/kisielk/errcheck
+	honnef.co/go/tools/cmd/staticcheck
 )

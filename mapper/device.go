@@ -191,7 +191,7 @@ func (d *Device) Load(ctx context.Context, specs []Spec, readOnly bool) error {
 }
 
 func (d *Device) load(ctx context.Context, specs []Spec, readOnly bool) error {
-	t, err := buildTable(ctx, d, specs, readOnly)
+	t, err := buildTable(ctx, d, specs, readOnly || d.mgr.readOnly)
 	if err != nil {
 		return err
 	}

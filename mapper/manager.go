@@ -26,6 +26,7 @@ type Options struct {
 	Dir        string                // relative disk paths resolve against it; "" is the working directory
 	Disks      map[string]DiskConfig // by the names that tables may use
 	Files      FileOpener            // opens what is no mapped device
+	ReadOnly   bool                  // every table is loaded read-only, whatever its command says
 	Major      uint32                // 0 means DefaultMajor
 	Log        *Log                  // nil means a new one
 }
@@ -40,6 +41,7 @@ type Observer interface {
 // A Manager holds the mapped devices of one mount.
 type Manager struct {
 	registry *Registry
+	readOnly bool
 	major    uint32
 	log      *Log
 	pool     pool
@@ -63,7 +65,7 @@ func NewManager(g *Registry, o Options) *Manager {
 		o.Log = new(Log)
 	}
 	m := &Manager{
-		registry: g, major: o.Major, log: o.Log,
+		registry: g, readOnly: o.ReadOnly, major: o.Major, log: o.Log,
 		byUUID: make(map[string]*Device), byMinor: make(map[uint32]*Device),
 	}
 	m.pool.init(o)

@@ -1,0 +1,67 @@
+# Completion of dmfs for bash.
+
+# _dmfs_devices prints the names of the mapped devices of the caller's mount.
+_dmfs_devices() {
+	dmfs ls 2>/dev/null | cut -f 1
+}
+
+_dmfs() {
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb='' w i
+	local own='mount umount help --version'
+	local verbs='create remove remove_all suspend resume load reload clear wipe_table rename message ls info deps
+		status table wait mknodes mangle targets version setgeometry splitname stats'
+	COMPREPLY=()
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		w=${COMP_WORDS[i]}
+		case $w in
+		-m) ((i++)) ;;
+		-*) ;;
+		*)
+			verb=$w
+			break
+			;;
+		esac
+	done
+	case $prev in
+	-m)
+		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+		return
+		;;
+	-c | --config)
+		if [ "$verb" = mount ]; then
+			mapfile -t COMPREPLY < <(compgen -f -X '!*.toml' -- "$cur"; compgen -d -- "$cur")
+			return
+		fi
+		;;
+	-o | --options)
+		if [ "$verb" = mount ]; then
+			mapfile -t COMPREPLY < <(compgen -W 'ro rw allow_other allow_root default_permissions config=' -- "$cur")
+			return
+		fi
+		;;
+	esac
+	case $verb in
+	'') mapfile -t COMPREPLY < <(compgen -W "-m $own $verbs" -- "$cur") ;;
+	mount)
+		case $cur in
+		-*) mapfile -t COMPREPLY < <(compgen -W '-f --foreground -o --options -c --config -h --help' -- "$cur") ;;
+		*) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
+		esac
+		;;
+	umount)
+		case $cur in
+		-*) mapfile -t COMPREPLY < <(compgen -W '-l --lazy -q --quiet -h --help' -- "$cur") ;;
+		*) mapfile -t COMPREPLY < <(compgen -W "$(awk '$9 == "fuse.dmfs" || $8 == "fuse.dmfs" { print $5 }' /proc/self/mountinfo)" -- "$cur") ;;
+		esac
+		;;
+	help) mapfile -t COMPREPLY < <(compgen -W 'mount umount' -- "$cur") ;;
+	*)
+		case $cur in
+		-*) mapfile -t COMPREPLY < <(compgen -W '--table --uuid --minor --readonly --notable --noflush --nolockfs --force --deferred --tree --target --showkeys --concise --inactive --json -c -o' -- "$cur") ;;
+		*) mapfile -t COMPREPLY < <(compgen -W "$(_dmfs_devices)" -- "$cur") ;;
+		esac
+		;;
+	esac
+}
+
+complete -o filenames -F _dmfs dmfs
