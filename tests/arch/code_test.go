@@ -136,8 +136,13 @@ var manualParts = []string{"# Use", "# Table line", "# Status and messages", "# 
 
 // TestTargetsHaveManualsAndConformance: what a target promises is written down, and tested as for all others.
 func TestTargetsHaveManualsAndConformance(t *testing.T) {
-	manual, conforms, fuzzes := make(map[string]string), make(map[string]bool), make(map[string]bool)
+	manual, conforms, fuzzes, listed := make(map[string]string), make(map[string]bool), make(map[string]bool), make(map[string]bool)
 	for _, f := range all(t) {
+		if f.path == "targets/targets.go" {
+			for _, path := range f.imports() {
+				listed[family(strings.TrimPrefix(path, module+"/"))] = true
+			}
+		}
 		name := family(f.dir)
 		if name == "" || f.dir != "targets/"+name {
 			continue
@@ -162,6 +167,9 @@ func TestTargetsHaveManualsAndConformance(t *testing.T) {
 				break
 			}
 			rest = after
+		}
+		if !listed[name] {
+			t.Errorf("targets/%s: not in targets.go, the one list of every target", name)
 		}
 		if !conforms[name] {
 			t.Errorf("targets/%s: no test calls mappertest.TestTarget, which tests what every target must do", name)
