@@ -10,7 +10,7 @@ func TestStack(t *testing.T) {
 	coarse := Limits{LogicalBlock: 4096, PhysicalBlock: 8192, OptIO: 2 * 4096, MaxWriteZeroes: 70, DiscardGranularity: 8, VolatileCache: true, ReadOnly: true}
 	want := Limits{
 		LogicalBlock: 4096, PhysicalBlock: 8192, MinIO: 8192, OptIO: 6 * 4096,
-		MaxDiscard: 100, MaxWriteZeroes: 50, DiscardGranularity: 8, VolatileCache: true, ReadOnly: true,
+		MaxDiscard: 0, MaxWriteZeroes: 50, DiscardGranularity: 8, VolatileCache: true, ReadOnly: true,
 	}
 	if got := fine.Stack(coarse); got != want {
 		t.Errorf("got  %+v\nwant %+v", got, want)
