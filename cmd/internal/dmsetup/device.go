@@ -56,6 +56,11 @@ func (s *session) send(call string, r ref, words ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	for _, w := range words {
+		if strings.ContainsRune(w, '\n') && !strings.HasPrefix(w, tableOpens) {
+			return "", s.ioctlFailed(call, r, &refusal{unix.EINVAL, "a line break cannot be part of a command"})
+		}
+	}
 	reply, err := m.Do(s.ctx, strings.Join(words, " "))
 	if err != nil {
 		return "", s.ioctlFailed(call, r, err)
@@ -65,6 +70,10 @@ func (s *session) send(call string, r ref, words ...string) (string, error) {
 
 // ioctlFailed reports err as libdevmapper reports a failed ioctl and keeps its reason for people.
 func (s *session) ioctlFailed(call string, r ref, err error) error {
+	var away *unreachable
+	if errors.As(err, &away) {
+		return s.failf("%s: %v", s.Args0, away)
+	}
 	var refused *refusal
 	if errors.As(err, &refused) && refused.reason != "" {
 		s.reason = refused.reason
