@@ -26,8 +26,9 @@ func look(ctx context.Context, point string) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	var st unix.Stat_t
-	err = unix.Stat(p, &st)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout) // in all, should the daemon there hang
+	defer cancel()
+	mode, err := fileMode(ctx, p)
 	switch {
 	case errors.Is(err, unix.ENOTCONN):
 		if !mounted || m.Type != FSType {
@@ -40,10 +41,25 @@ func look(ctx context.Context, point string) (*place, error) {
 		return nil, fmt.Errorf("mount point %s does not exist", p)
 	case err != nil:
 		return nil, fmt.Errorf("mount point %s: %w", p, err)
-	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+	case mode&unix.S_IFMT != unix.S_IFDIR:
 		return nil, fmt.Errorf("mount point %s is not a directory", p)
 	}
 	return &place{path: p}, nil
+}
+
+// fileMode returns the st_mode of p. What is mounted there may have a daemon that hangs: it gets answerTimeout.
+func fileMode(ctx context.Context, p string) (uint32, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	var st unix.Stat_t
+	done := make(chan error, 1)
+	go func() { done <- unix.Stat(p, &st) }()
+	select {
+	case err := <-done:
+		return st.Mode, err
+	case <-ctx.Done():
+		return 0, fmt.Errorf("what is mounted there does not answer: %w", ctx.Err())
+	}
 }
 
 // alreadyMounted is the error for a mount point on which a daemon serves.

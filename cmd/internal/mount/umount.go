@@ -31,7 +31,7 @@ func Unmount(ctx context.Context, point string, lazy bool, note func(string)) er
 	case m.Type != FSType:
 		return fmt.Errorf("%s: mounted there is %s, want a dmfs mount", p, m.Type)
 	}
-	if err := unix.Stat(p, new(unix.Stat_t)); errors.Is(err, unix.ENOTCONN) {
+	if _, err := fileMode(ctx, p); errors.Is(err, unix.ENOTCONN) {
 		if err := detach(p, false); err != nil {
 			return fmt.Errorf("%s: unmount the stale mount: %w", p, err)
 		}
