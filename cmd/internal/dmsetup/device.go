@@ -219,10 +219,14 @@ func (s *session) optionRef() (ref, error) {
 // ref returns the device that an operand names. A path that leads nowhere is reported.
 func (s *session) ref(operand string) (ref, error) {
 	dir, base := filepath.Split(operand)
-	switch {
-	case dir == "":
+	if dir == "" {
 		return s.nameRef(operand)
-	case s.isDeviceDir(dir):
+	}
+	holdsDevices, err := s.isDeviceDir(dir)
+	switch {
+	case err != nil:
+		return ref{}, err
+	case holdsDevices:
 		r := ref{name: base}
 		if base != "" {
 			r.path = operand
@@ -255,18 +259,18 @@ func (s *session) nameRef(name string) (ref, error) {
 }
 
 // isDeviceDir reports whether dir, which ends with a slash, is one where a device is a file of its name.
-func (s *session) isDeviceDir(dir string) bool {
+func (s *session) isDeviceDir(dir string) (bool, error) {
 	dir = filepath.Clean(dir)
 	if dir == "/dev/mapper" || dir == filepath.Join(s.Getenv("DM_DEV_DIR"), "mapper") {
-		return true
+		return true, nil
 	}
 	m, err := s.connect()
 	if err != nil {
-		return false
+		return false, err
 	}
 	here, err1 := os.Stat(dir)
 	there, err2 := os.Stat(m.Path())
-	return filepath.Clean(m.Path()) == dir || err1 == nil && err2 == nil && os.SameFile(here, there)
+	return filepath.Clean(m.Path()) == dir || err1 == nil && err2 == nil && os.SameFile(here, there), nil
 }
 
 // kernelName returns the device of a name like dm-N.
