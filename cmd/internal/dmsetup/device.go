@@ -77,7 +77,7 @@ func (s *session) ioctlFailed(call string, r ref, err error) error {
 	var refused *refusal
 	if errors.As(err, &refused) && refused.reason != "" {
 		s.reason = refused.reason
-		if r.name != "" && !strings.HasPrefix(s.reason, r.name+": ") {
+		if first, _, _ := strings.Cut(s.reason, " "); r.name != "" && strings.TrimSuffix(first, ":") != r.name {
 			s.reason = r.name + ": " + s.reason
 		}
 	}

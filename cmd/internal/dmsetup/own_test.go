@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"dmfs/cmd/internal/dmsetup/dmsetuptest"
 	"dmfs/fs/control"
@@ -187,6 +188,26 @@ func TestJSON(t *testing.T) {
 	}
 	if d := devices[0]; d.Name != "a b" || d.Deps == nil || d.OpenCount != 1 || !d.Live || !d.HasNode {
 		t.Errorf("info: %+v", d)
+	}
+}
+
+// A wait ends when the device goes, and says so.
+func TestWaitForRemoval(t *testing.T) {
+	core := newCore()
+	wantOK(t, core, "dmsetup create x --table '0 8 zero'")
+	ended := make(chan string)
+	go func() {
+		c := dmsetuptest.Call{Args: []string{"wait", "--json", "x"}}
+		ended <- invoke(core, c, "dmfs", false).Stdout
+	}()
+	select {
+	case out := <-ended:
+		t.Fatalf("did not wait: %s", out)
+	case <-time.After(20 * time.Millisecond):
+	}
+	wantOK(t, core, "dmsetup remove x")
+	if out := <-ended; !strings.Contains(out, `"removed": true`) {
+		t.Error(out)
 	}
 }
 
