@@ -56,6 +56,11 @@ func (s *session) send(call string, r ref, words ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	for _, w := range words {
+		if strings.ContainsRune(w, '\n') && !strings.HasPrefix(w, tableOpens) {
+			return "", s.ioctlFailed(call, r, &refusal{unix.EINVAL, "a line break cannot be part of a command"})
+		}
+	}
 	reply, err := m.Do(s.ctx, strings.Join(words, " "))
 	if err != nil {
 		return "", s.ioctlFailed(call, r, err)
@@ -65,10 +70,14 @@ func (s *session) send(call string, r ref, words ...string) (string, error) {
 
 // ioctlFailed reports err as libdevmapper reports a failed ioctl and keeps its reason for people.
 func (s *session) ioctlFailed(call string, r ref, err error) error {
+	var away *unreachable
+	if errors.As(err, &away) {
+		return s.failf("%s: %v", s.Args0, away)
+	}
 	var refused *refusal
 	if errors.As(err, &refused) && refused.reason != "" {
 		s.reason = refused.reason
-		if r.name != "" && !strings.HasPrefix(s.reason, r.name+": ") {
+		if first, _, _ := strings.Cut(s.reason, " "); r.name != "" && strings.TrimSuffix(first, ":") != r.name {
 			s.reason = r.name + ": " + s.reason
 		}
 	}
@@ -210,10 +219,14 @@ func (s *session) optionRef() (ref, error) {
 // ref returns the device that an operand names. A path that leads nowhere is reported.
 func (s *session) ref(operand string) (ref, error) {
 	dir, base := filepath.Split(operand)
-	switch {
-	case dir == "":
+	if dir == "" {
 		return s.nameRef(operand)
-	case s.isDeviceDir(dir):
+	}
+	holdsDevices, err := s.isDeviceDir(dir)
+	switch {
+	case err != nil:
+		return ref{}, err
+	case holdsDevices:
 		r := ref{name: base}
 		if base != "" {
 			r.path = operand
@@ -246,18 +259,18 @@ func (s *session) nameRef(name string) (ref, error) {
 }
 
 // isDeviceDir reports whether dir, which ends with a slash, is one where a device is a file of its name.
-func (s *session) isDeviceDir(dir string) bool {
+func (s *session) isDeviceDir(dir string) (bool, error) {
 	dir = filepath.Clean(dir)
 	if dir == "/dev/mapper" || dir == filepath.Join(s.Getenv("DM_DEV_DIR"), "mapper") {
-		return true
+		return true, nil
 	}
 	m, err := s.connect()
 	if err != nil {
-		return false
+		return false, err
 	}
 	here, err1 := os.Stat(dir)
 	there, err2 := os.Stat(m.Path())
-	return filepath.Clean(m.Path()) == dir || err1 == nil && err2 == nil && os.SameFile(here, there)
+	return filepath.Clean(m.Path()) == dir || err1 == nil && err2 == nil && os.SameFile(here, there), nil
 }
 
 // kernelName returns the device of a name like dm-N.

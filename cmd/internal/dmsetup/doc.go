@@ -38,7 +38,7 @@
 //
 //   - Regular files and network disks have no device number: deps, ls --tree and the devnos_used field show
 //     their path, blkdevname and devname its last element.
-//   - Fields of I/O statistics, the stats verb, measure, and udev's cookies are refused by name. dmsetup's
+//   - Fields of I/O statistics, the verbs stats, measure, udevcomplete and udevcomplete_all are refused by name. dmsetup's
 //     "-o all" prints nothing at all; here it means every field that is there.
 //   - Read ahead is not kept: it is 256 for a device that has a file. --readahead, --uid, --gid, --mode, the udev
 //     options and --checks are accepted and change nothing.

@@ -157,7 +157,7 @@ func listOf(neighbours func(*node) []*node, of func(*node) string) func(*session
 
 func blockDeviceName(_ *session, o *object) (cell, error) {
 	if !o.dev.HasNode && !o.dev.Inactive {
-		return cell{}, fmt.Errorf("Could not resolve block device name for %d:%d.", o.dev.Major, o.dev.Minor)
+		return cell{}, complain("Could not resolve block device name for %d:%d.", o.dev.Major, o.dev.Minor)
 	}
 	return textCell(fmt.Sprintf("dm-%d", o.dev.Minor)), nil
 }

@@ -61,10 +61,7 @@ func (s *session) infoLong(operands []string) error {
 func (s *session) infoJSON(operands []string) error {
 	list := []control.Device{}
 	err := s.forDevices(operands, nil, "info", func(d control.Device, _ string) error {
-		d.Name, d.UUID = s.show(d.Name), s.show(d.UUID)
-		if d.Deps == nil {
-			d.Deps = []control.Dep{}
-		}
+		d.Name, d.UUID, d.Deps = s.show(d.Name), s.show(d.UUID), s.shownDeps(d)
 		list = append(list, d)
 		return nil
 	})

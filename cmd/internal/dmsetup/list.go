@@ -61,11 +61,21 @@ type dependencies struct {
 	Deps []control.Dep `json:"deps"`
 }
 
+// shownDeps returns the disks of d with the names of devices as they are shown, never nil.
+func (s *session) shownDeps(d control.Device) []control.Dep {
+	list := make([]control.Dep, len(d.Deps))
+	for i, dep := range d.Deps {
+		dep.Device = s.show(dep.Device)
+		list[i] = dep
+	}
+	return list
+}
+
 func (s *session) deps(operands []string) error {
 	list := []dependencies{}
 	err := s.forDevices(operands, nil, "deps", func(d control.Device, label string) error {
 		if s.opts.has("json") {
-			list = append(list, dependencies{s.show(d.Name), append([]control.Dep{}, d.Deps...)})
+			list = append(list, dependencies{s.show(d.Name), s.shownDeps(d)})
 			return nil
 		}
 		verbose := s.opts.has("verbose")

@@ -1,9 +1,6 @@
 package dmsetup
 
-import (
-	"fmt"
-	"strings"
-)
+import "strings"
 
 // A mangleMode says how names and uuids are turned into what is stored.
 type mangleMode int
@@ -69,13 +66,13 @@ func (m mangleMode) mangle(what, s string, limit int) (string, error) {
 		raw, mangled := census(s)
 		switch {
 		case raw && mangled:
-			return "", fmt.Errorf("The %s \"%s\" contains mixed mangled and unmangled characters or it's already mangled improperly.", what, s)
+			return "", complain("The %s \"%s\" contains mixed mangled and unmangled characters or it's already mangled improperly.", what, s)
 		case mangled:
 			out = s
 		}
 	}
 	if len(out) > limit {
-		return "", fmt.Errorf("Mangled form of the %s too long for \"%s\".", what, s)
+		return "", complain("Mangled form of the %s too long for \"%s\".", what, s)
 	}
 	return out, nil
 }
@@ -119,10 +116,10 @@ func (m mangleMode) unmangle(what, s string) (string, error) {
 		return s, nil
 	}
 	if raw, _ := census(s); raw {
-		return "", fmt.Errorf("The %s \"%s\" should be mangled but it contains blacklisted characters.", what, s)
+		return "", complain("The %s \"%s\" should be mangled but it contains blacklisted characters.", what, s)
 	}
 	if m == mangleAuto && twiceMangled(s) {
-		return "", fmt.Errorf("The %s \"%s\" seems to be mangled more than once. This is not allowed in auto mode.", what, s)
+		return "", complain("The %s \"%s\" seems to be mangled more than once. This is not allowed in auto mode.", what, s)
 	}
 	return unmangled(s), nil
 }

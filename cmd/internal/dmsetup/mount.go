@@ -35,6 +35,11 @@ func (e *refusal) Error() string {
 // Unwrap returns the errno, which is the one the kernel's ioctl would give.
 func (e *refusal) Unwrap() error { return e.errno }
 
+// unreachable says that a mount takes no commands: it is none, or not the caller's.
+type unreachable struct{ err error }
+
+func (e *unreachable) Error() string { return "no dmfs mount takes commands there: " + e.err.Error() }
+
 // A controlFile is the mount whose control file it is.
 type controlFile struct{ dir string }
 
@@ -64,7 +69,7 @@ func (c controlFile) Do(ctx context.Context, command string) (string, error) {
 func (c controlFile) exchange(command string) (string, error) {
 	f, err := os.OpenFile(filepath.Join(c.dir, "control"), os.O_RDWR, 0)
 	if err != nil {
-		return "", err
+		return "", &unreachable{err}
 	}
 	defer f.Close()
 	_, failed := f.Write([]byte(command + "\n"))

@@ -28,6 +28,13 @@ var (
 	errCount  = errors.New("bad operands") // Run adds "Incorrect number of arguments." and the usage
 )
 
+// A complaint is an error in dmsetup's own sentence.
+type complaint string
+
+func (c complaint) Error() string { return string(c) }
+
+func complain(format string, args ...any) error { return complaint(fmt.Sprintf(format, args...)) }
+
 // A session is one invocation.
 type session struct {
 	Env

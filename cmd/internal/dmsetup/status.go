@@ -152,7 +152,7 @@ func (s *session) wait(operands []string) error {
 		return err
 	}
 	if s.opts.has("json") {
-		return s.printJSON(waitedOf(doc, r), nil)
+		return s.printJSON(s.waitedOf(doc, r), nil)
 	}
 	if len(doc.Devices) > 0 && s.opts.has("verbose") {
 		d := doc.Devices[0]
@@ -164,12 +164,15 @@ func (s *session) wait(operands []string) error {
 	return nil
 }
 
-func waitedOf(doc control.Document, r ref) waited {
+// waitedOf looks again whether the device is there: the last event is its removal. It does so by number, since the
+// event may have been another name.
+func (s *session) waitedOf(doc control.Document, r ref) waited {
 	if len(doc.Devices) == 0 {
-		return waited{Name: unmangled(r.name), Removed: true}
+		return waited{Name: s.show(r.name), Removed: true}
 	}
 	d := doc.Devices[0]
-	return waited{Name: unmangled(d.Name), EventNr: d.EventNr}
+	_, err := s.query("info", ref{numbered: true, major: d.Major, minor: d.Minor})
+	return waited{Name: s.show(d.Name), EventNr: d.EventNr, Removed: errors.Is(err, errMissing)}
 }
 
 // printJSON prints v unless err says that it could not be made.

@@ -2,7 +2,6 @@ package dmsetup
 
 import (
 	"bufio"
-	"fmt"
 	"io"
 	"os"
 	"strconv"
@@ -59,7 +58,12 @@ func (s *session) parseSegment(line string, n int, name string) (mapper.Spec, er
 	line, _, _ = strings.Cut(line, "#")
 	start, rest, ok1 := leadingUint(line)
 	length, rest, ok2 := leadingUint(rest)
-	typ, rest, _ := strings.Cut(strings.TrimLeft(rest, " \t"), " ")
+	rest = strings.TrimLeft(rest, " \t")
+	typ := rest
+	if end := strings.IndexAny(rest, " \t"); end >= 0 {
+		typ = rest[:end]
+	}
+	rest = rest[len(typ):]
 	if !ok1 || !ok2 || typ == "" {
 		return mapper.Spec{}, s.failf("Invalid format on line %d of table %s.", n, name)
 	}
@@ -95,10 +99,13 @@ func leadingUint(s string) (n uint64, rest string, ok bool) {
 	return n, s[end:], true
 }
 
+// tableOpens begins a table in the control file's language.
+const tableOpens = "{\n"
+
 // formatTable returns specs as a block of the control file's language.
 func formatTable(specs []mapper.Spec) string {
 	var b strings.Builder
-	b.WriteString("{\n")
+	b.WriteString(tableOpens)
 	for _, spec := range specs {
 		b.WriteString(strings.TrimRight(spec.String(), " ") + "\n")
 	}
@@ -111,5 +118,5 @@ func errorTable(n uint64) string {
 	if n == 0 {
 		return formatTable(nil)
 	}
-	return fmt.Sprintf("{\n0 %d error\n}", n)
+	return formatTable([]mapper.Spec{{Len: mapper.Sector(n), Type: "error"}})
 }
