@@ -1,0 +1,122 @@
+package dmsetup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A mount takes commands. Do sends one, without its final newline, and returns the reply; a refused command
+// is a *refusal. It blocks as long as the command takes and returns when ctx is done.
+type mount interface {
+	Do(ctx context.Context, command string) (string, error)
+	Path() string
+}
+
+// A refusal is a command that the mount did not carry out.
+type refusal struct {
+	errno  unix.Errno
+	reason string // the mount's own words, "" if it gave none
+}
+
+func (e *refusal) Error() string {
+	if e.reason != "" {
+		return e.reason
+	}
+	return strerror(e.errno)
+}
+
+// Unwrap returns the errno, which is the one the kernel's ioctl would give.
+func (e *refusal) Unwrap() error { return e.errno }
+
+// A controlFile is the mount whose control file it is.
+type controlFile struct{ dir string }
+
+func openControl(path string) mount { return controlFile{path} }
+
+func (c controlFile) Path() string { return c.dir }
+
+// Do opens the file anew for each command, since a reply belongs to an open file.
+func (c controlFile) Do(ctx context.Context, command string) (string, error) {
+	type result struct {
+		reply string
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		reply, err := c.exchange(command)
+		done <- result{reply, err}
+	}()
+	select {
+	case r := <-done:
+		return r.reply, r.err
+	case <-ctx.Done():
+		return "", unix.EINTR // the write ends with the process
+	}
+}
+
+func (c controlFile) exchange(command string) (string, error) {
+	f, err := os.OpenFile(filepath.Join(c.dir, "control"), os.O_RDWR, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	_, failed := f.Write([]byte(command + "\n"))
+	reply, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<62))
+	if failed != nil {
+		return "", newRefusal(failed, string(reply))
+	}
+	return string(reply), err
+}
+
+// newRefusal makes a refusal of the error of the write and the reply that explains it.
+func newRefusal(failed error, reply string) error {
+	r := &refusal{errno: unix.EIO}
+	errors.As(failed, &r.errno)
+	if reason, ok := strings.CutPrefix(strings.TrimSpace(reply), "error: "); ok {
+		r.reason = reason
+	}
+	return r
+}
+
+// connect chooses the mount that this invocation speaks to.
+func (s *session) connect() (mount, error) {
+	if s.conn != nil {
+		return s.conn, nil
+	}
+	path, err := s.mountPoint()
+	if err != nil {
+		return nil, s.failf("%s: %v", s.Args0, err)
+	}
+	s.conn = s.dial(path)
+	return s.conn, nil
+}
+
+func (s *session) mountPoint() (string, error) {
+	if s.opts.has("mount") {
+		return s.opts.get("mount"), nil
+	}
+	if path := s.Getenv("DMFS_MOUNT"); path != "" {
+		return path, nil
+	}
+	found, err := s.Mounts()
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("finding dmfs mounts: %w", err)
+	case len(found) == 0:
+		return "", errors.New("no dmfs mount found: make one with 'dmfs mount', or name it in $DMFS_MOUNT")
+	case len(found) > 1:
+		how := "name one with -m or $DMFS_MOUNT"
+		if s.Strict {
+			how = "name one in $DMFS_MOUNT"
+		}
+		return "", fmt.Errorf("several dmfs mounts, %s:\n\t%s", how, strings.Join(found, "\n\t"))
+	}
+	return found[0], nil
+}

@@ -1,0 +1,93 @@
+package mappertest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"dmfs/mapper"
+)
+
+// A Host serves targets in tests without a manager. The zero value has no disks. Disks and RO are set
+// before the first use.
+type Host struct {
+	Disks map[string]mapper.Disk // by what table lines call them; their DiskName works too
+	RO    bool                   // the table is read-only
+
+	mu     sync.Mutex
+	events int
+	lines  []string
+	opened []mapper.Disk
+}
+
+// NewHost returns a host with disks that table lines call by their DiskName.
+func NewHost(disks ...mapper.Disk) *Host {
+	h := &Host{Disks: make(map[string]mapper.Disk)}
+	for _, d := range disks {
+		h.Disks[mapper.DiskName(d)] = d
+	}
+	return h
+}
+
+// Open returns the disk called name, or an error that wraps ErrNoDevice.
+func (h *Host) Open(_ context.Context, name string) (mapper.Disk, error) {
+	d := h.Disks[name]
+	for _, other := range h.Disks {
+		if d == nil && mapper.DiskName(other) == name {
+			d = other
+		}
+	}
+	if d == nil {
+		return nil, fmt.Errorf("%q: %w", name, mapper.ErrNoDevice)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.opened = append(h.opened, d)
+	return d, nil
+}
+
+// Event counts an event.
+func (h *Host) Event() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events++
+}
+
+// Logf records a line.
+func (h *Host) Logf(format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lines = append(h.lines, fmt.Sprintf(format, args...))
+}
+
+// ReadOnly returns RO.
+func (h *Host) ReadOnly() bool { return h.RO }
+
+// Events returns how many events there were.
+func (h *Host) Events() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.events
+}
+
+// Log returns the lines so far.
+func (h *Host) Log() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append([]string(nil), h.lines...)
+}
+
+// Opened returns the disks that were opened, each once, in that order.
+func (h *Host) Opened() []mapper.Disk {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var once []mapper.Disk
+	seen := make(map[mapper.Disk]bool)
+	for _, d := range h.opened {
+		if !seen[d] {
+			once = append(once, d)
+		}
+		seen[d] = true
+	}
+	return once
+}

@@ -1,0 +1,18 @@
+// Package targets is the one list of every target.
+package targets
+
+import (
+	"dmfs/mapper"
+	"dmfs/targets/dmerror"
+	"dmfs/targets/linear"
+	"dmfs/targets/striped"
+	"dmfs/targets/zero"
+)
+
+// Register adds every target type to g, in the order of the manual.
+func Register(g *mapper.Registry) {
+	g.Register(&linear.Type)
+	g.Register(&striped.Type)
+	g.Register(&zero.Type)
+	g.Register(&dmerror.Type)
+}
