@@ -130,7 +130,7 @@ func (b *bench) sample() string {
 func (b *bench) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = b.dir
-	cmd.Env = append(os.Environ(), append([]string{"LC_ALL=C", "NOTIFY_SOCKET=", b.mark()}, b.env...)...)
+	cmd.Env = append(os.Environ(), append([]string{"LC_ALL=C", "NOTIFY_SOCKET=", "DMFS_MOUNT=" + b.mnt, b.mark()}, b.env...)...)
 	if b.user {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinary, Gid: ordinary}}
 	}
