@@ -74,17 +74,17 @@ func (g *goFuse) Lookup(_ <-chan struct{}, in *fusefs.InHeader, name string, out
 	if !g.t.admits(in.Uid) {
 		return fusefs.EACCES
 	}
-	a, e := g.t.lookup(in.NodeId, name)
+	a, node, e := g.t.lookup(in.NodeId, name)
 	if e != 0 {
 		return fusefs.Status(e)
 	}
-	out.NodeId = a.node
+	out.NodeId = node
 	fill(a, g.t, &out.Attr)
 	return fusefs.OK
 }
 
-// Forget implements fusefs.RawFileSystem: there is nothing to forget.
-func (*goFuse) Forget(uint64, uint64) {}
+// Forget implements fusefs.RawFileSystem.
+func (g *goFuse) Forget(node, _ uint64) { g.t.aliases.forget(node) }
 
 // GetAttr implements fusefs.RawFileSystem.
 func (g *goFuse) GetAttr(_ <-chan struct{}, in *fusefs.GetAttrIn, out *fusefs.AttrOut) fusefs.Status {

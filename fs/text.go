@@ -38,6 +38,7 @@ type textFile interface {
 }
 
 func (t *tree) openText(c *caller, node uint64, writes bool) (*textHandle, unix.Errno) {
+	node = t.aliases.real(node)
 	h := &textHandle{opener: c.pid, writes: writes}
 	switch node {
 	case controlNode:

@@ -53,6 +53,7 @@ type tree struct {
 	// rootOnly: of other users only root is admitted.
 	rootOnly bool
 	handles  handleTable
+	aliases  aliases
 	waiting  atomic.Int64 // bytes of writes that wait for suspended devices
 
 	allocMu sync.Mutex
@@ -94,6 +95,7 @@ func deviceNode(d *mapper.Device, file int) uint64 {
 
 // deviceOf returns which file of which device node is; d is nil if the device is gone.
 func (t *tree) deviceOf(node uint64) (d *mapper.Device, file int) {
+	node = t.aliases.real(node)
 	if node < firstDevice {
 		return nil, 0
 	}
@@ -101,8 +103,22 @@ func (t *tree) deviceOf(node uint64) (d *mapper.Device, file int) {
 	return t.m.ByID(n / nodesPerDevice), int(n % nodesPerDevice)
 }
 
-// lookup returns the attributes of name in the directory parent.
-func (t *tree) lookup(parent uint64, name string) (attributes, unix.Errno) {
+// lookup returns the attributes of name in the directory parent, and the node by which the kernel is to
+// know the file.
+func (t *tree) lookup(parent uint64, name string) (attributes, uint64, unix.Errno) {
+	a, e := t.find(parent, name)
+	if e == 0 && a.mode&unix.S_IFMT == unix.S_IFREG && !t.isData(a.node) {
+		return a, t.aliases.add(a.node), 0
+	}
+	return a, a.node, e
+}
+
+// isData reports whether node is a device's own file.
+func (t *tree) isData(node uint64) bool {
+	return node >= firstDevice && (node-firstDevice)%nodesPerDevice == dataFile
+}
+
+func (t *tree) find(parent uint64, name string) (attributes, unix.Errno) {
 	switch parent {
 	case rootNode:
 		switch name {
@@ -131,6 +147,7 @@ func (t *tree) lookup(parent uint64, name string) (attributes, unix.Errno) {
 }
 
 func (t *tree) attributes(node uint64) (attributes, unix.Errno) {
+	node = t.aliases.real(node)
 	a := attributes{node: node, links: 1}
 	switch node {
 	case rootNode, dirNode:

@@ -93,14 +93,14 @@ func (e *LineError) Unwrap() error { return e.Err }
 func ParseTable(text string) ([]Spec, error) {
 	var specs []Spec
 	for n, line := range strings.Split(text, "\n") {
-		trimmed := strings.TrimSpace(line)
-		if trimmed == "" || trimmed[0] == '#' {
+		line = strings.TrimLeft(line, " \t\r") // and not at the end, where a blank may be quoted
+		if line == "" || line[0] == '#' {
 			continue
 		}
 		if len(specs) == MaxSegments {
 			return nil, &LineError{n + 1, BadArg("too many targets", "a table has at most %d", MaxSegments)}
 		}
-		words, err := SplitArgs(trimmed)
+		words, err := SplitArgs(line)
 		if err != nil {
 			return nil, &LineError{n + 1, err}
 		}

@@ -46,20 +46,11 @@ func (l Limits) Stack(below Limits) Limits {
 	l.MinIO = max(l.MinIO, below.MinIO)
 	l.OptIO = lcm(l.OptIO, below.OptIO)
 	l.DiscardGranularity = max(l.DiscardGranularity, below.DiscardGranularity)
-	l.MaxDiscard = smallerBound(l.MaxDiscard, below.MaxDiscard)
+	l.MaxDiscard = min(l.MaxDiscard, below.MaxDiscard) // all parts discard, or the whole does not
 	l.MaxWriteZeroes = min(l.MaxWriteZeroes, below.MaxWriteZeroes)
 	l.VolatileCache = l.VolatileCache || below.VolatileCache
 	l.ReadOnly = l.ReadOnly || below.ReadOnly
 	return l
-}
-
-// smallerBound returns the smaller of two bounds of which 0 means that the disk cannot do it:
-// a device discards if any part of it can.
-func smallerBound(a, b Sector) Sector {
-	if a == 0 || b == 0 {
-		return max(a, b)
-	}
-	return min(a, b)
 }
 
 func lcm(a, b int) int {

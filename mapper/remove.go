@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Open counts a user of the device's file. The error is ErrClosed when the device is gone.
@@ -38,7 +40,7 @@ func (d *Device) use(upper *Device) error {
 		return ErrNoDevice
 	}
 	if ring := d.pathTo(upper, make(map[*Device]bool)); ring != "" {
-		return BadArg("Device maps itself", "%s -> %s", upper.Name(), ring)
+		return lookupError(unix.EINVAL, "the device would stand on itself: %s -> %s", upper.Name(), ring)
 	}
 	d.users++
 	upper.below[d]++

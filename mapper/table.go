@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -161,13 +162,13 @@ func (t *Table) add(ctx context.Context, s Spec, n int) error {
 // stackLimits computes the limits of each segment and of the table. On error it returns the
 // index of the segment at fault.
 func (t *Table) stackLimits() (int, error) {
-	t.limits.MaxWriteZeroes = MaxSectors
+	t.limits.MaxWriteZeroes, t.limits.MaxDiscard = MaxSectors, MaxSectors
 	for i := range t.segs {
 		seg := &t.segs[i]
 		areas := seg.areas()
-		l := Limits{MaxWriteZeroes: MaxSectors}.Normal()
+		l := Limits{MaxWriteZeroes: MaxSectors, MaxDiscard: MaxSectors}.Normal()
 		if len(areas) == 0 {
-			l.MaxWriteZeroes = 0
+			l.MaxWriteZeroes, l.MaxDiscard = 0, 0
 		}
 		for _, a := range areas {
 			l = l.Stack(a.Disk.Limits())
@@ -226,25 +227,31 @@ func checkArea(a Area, l Limits) error {
 }
 
 // planFlush decides whom a flush goes to: each disk below targets that only forward once, and each
-// other target that has anything volatile below.
+// other target that has anything volatile below. A mapped device below may get another table later, so it is
+// always asked.
 func (t *Table) planFlush() {
 	seen := make(map[Disk]bool)
 	for i := range t.segs {
 		seg := &t.segs[i]
-		if !seg.limits.VolatileCache {
-			continue
-		}
 		if _, ok := seg.target.(Remapper); !ok {
-			t.flushSegs = append(t.flushSegs, seg)
+			if seg.limits.VolatileCache || slices.ContainsFunc(seg.host.disks, volatile) {
+				t.flushSegs = append(t.flushSegs, seg)
+			}
 			continue
 		}
 		for _, d := range seg.host.disks {
-			if !seen[d] && d.Limits().VolatileCache {
+			if !seen[d] && volatile(d) {
 				seen[d] = true
 				t.flushDisks = append(t.flushDisks, d)
 			}
 		}
 	}
+}
+
+// volatile reports whether a flush of d may be needed as long as a table stands on it.
+func volatile(d Disk) bool {
+	_, mapped := d.(*Device)
+	return mapped || d.Limits().VolatileCache
 }
 
 // close closes the targets and then releases their disks. No request is in flight and nobody finds

@@ -19,7 +19,7 @@ type Opener struct{}
 var _ mapper.FileOpener = Opener{}
 
 // Identify implements mapper.FileOpener. It refuses what can be no disk, without opening it: a FIFO would
-// block, and a file of another dmfs mount could stand on a file of this one.
+// block.
 func (Opener) Identify(path string) (mapper.FileID, error) {
 	f, err := openPath(path)
 	if err != nil {
@@ -48,9 +48,7 @@ func identify(f *os.File, path string) (unix.Stat_t, error) {
 	}
 	kind := ""
 	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFREG:
-		return st, refuseForeign(f, st.Dev, path)
-	case unix.S_IFBLK:
+	case unix.S_IFREG, unix.S_IFBLK:
 		return st, nil
 	case unix.S_IFDIR:
 		kind = "a directory"
@@ -64,8 +62,8 @@ func identify(f *os.File, path string) (unix.Stat_t, error) {
 	return st, &os.PathError{Op: "open", Path: path, Err: fmt.Errorf("is %s, want a file or a block device: %w", kind, unix.ENOTBLK)}
 }
 
-// refuseForeign refuses a file of another dmfs mount. One of the caller's own mount, too, as long as that
-// is not known by its number: the caller asks before.
+// refuseForeign refuses a file of a dmfs mount: one of another mount could stand on a device of this one, and
+// then they would wait for each other. What is in the caller's own mount the caller has found out before.
 func refuseForeign(f *os.File, dev uint64, path string) error {
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil || fs.Type != unix.FUSE_SUPER_MAGIC {
@@ -130,6 +128,9 @@ func (Opener) Open(c mapper.DiskConfig) (mapper.Disk, error) {
 	}
 	defer handle.Close() //nolint:errcheck // nothing was written through it
 	st, err := identify(handle, c.Path)
+	if err == nil {
+		err = refuseForeign(handle, st.Dev, c.Path)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -161,7 +161,7 @@ func TestControlRefuses(t *testing.T) {
 		{"message have 0 @nosuch", syscall.EINVAL, "Unsupported message sent to DM core: @nosuch"},
 		{"concise a,,,rw,0 8 zero;have,,,rw,0 8 zero", syscall.EBUSY, "have: name have is taken"},
 		{"concise a,,,xx,0 8 zero", syscall.EINVAL, "invalid flags"},
-		{"load have 0 8 linear up 0", syscall.EINVAL, "Device maps itself: have -> up -> have"},
+		{"load have 0 8 linear up 0", syscall.EINVAL, "the device would stand on itself: have -> up -> have"},
 		{"frobnicate", syscall.EINVAL, "unknown command"},
 		{"create \"x 0 8 zero", syscall.EINVAL, "unbalanced quote"},
 		{"setgeometry have 1 256 1 0", syscall.EINVAL, "Geometry exceeds range limits."},
@@ -233,7 +233,7 @@ func TestSuspendedDevice(t *testing.T) {
 		}
 	}
 	// SIGTERM kills dd as well; a signal that is handled does not end the wait.
-	cmd, _ := b.start("python3", "-c", `
+	cmd, _ := b.start(python, "-c", `
 import os, signal, sys
 signal.signal(signal.SIGUSR1, lambda *a: None)
 print("ready", flush=True)
