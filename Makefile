@@ -15,7 +15,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 T ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-all check lint race fuzz e2e docs setup install uninstall clean
+.PHONY: help build demo test test-all check lint race fuzz e2e bench docs setup install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,11 @@ fuzz: ## every fuzz test for T=30s; a failure is kept in testdata and is a test 
 
 e2e: setup build ## the tests of the built program alone
 	@tests/gotest.sh -count=1 ./tests/e2e/...
+
+bench: build ## side by side with qemu-storage-daemon and nbdfuse; ratios, and build/bench.json
+	@tests/setup.sh bench
+	@mkdir -p build
+	$(GO) run ./tests/bench -dmfs bin/dmfs -json build/bench.json
 
 docs: ## check the man pages; read one with: mandoc -l docs/man/dmfs.1
 	mandoc -Tlint -Wwarning docs/man/*

@@ -153,7 +153,7 @@ func daemon(file string, cmd *exec.Cmd) (server, error) {
 				if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 					return err
 				}
-				<-gone
+				<-gone //nolint:errcheck // it was told to end, so how it does is no matter
 				return nil
 			}}, nil
 		}
@@ -164,6 +164,6 @@ func daemon(file string, cmd *exec.Cmd) (server, error) {
 		}
 	}
 	cmd.Process.Kill() //nolint:errcheck // it is gone or it ends
-	<-gone
+	<-gone             //nolint:errcheck // likewise
 	return server{}, fmt.Errorf("%s did not appear: %s", file, strings.TrimSpace(said.String()))
 }

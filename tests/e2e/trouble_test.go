@@ -48,7 +48,7 @@ func TestDaemonHangs(t *testing.T) {
 // A daemon ends although a reader waits for a suspended device.
 func TestSignalWhileSuspended(t *testing.T) {
 	b := newBench(t)
-	wait, pid, _ := b.front("--config", b.sample(), b.mnt)
+	wait, pid, out := b.front("--config", b.sample(), b.mnt)
 	must(t, os.WriteFile(b.mnt+"/control", []byte("suspend vol0\n"), 0))
 	reader, _ := b.start("cat", b.mnt+"/vol0")
 	time.Sleep(50 * time.Millisecond)
@@ -56,7 +56,7 @@ func TestSignalWhileSuspended(t *testing.T) {
 	b.waitFor("the mount is detached", func() bool { return len(b.mounted()) == 0 })
 	must(t, syscall.Kill(pid, syscall.SIGTERM))
 	if status := wait(); status != 0 {
-		t.Errorf("exit status %d", status)
+		t.Errorf("exit status %d, said\n%s", status, out)
 	}
 	if reader.Wait() == nil {
 		t.Error("the reader of the suspended device was served")
@@ -122,4 +122,26 @@ func TestBusyLoop(t *testing.T) {
 	b.fails(1, loop+" is attached to "+b.mnt+"/vol0", program, "umount", b.mnt)
 	b.run("losetup", "-d", loop)
 	b.waitFor("umount succeeds", func() bool { _, status := b.try(program, "umount", b.mnt); return status == 0 })
+}
+
+// A daemon that ends leaves alone what others have mounted on its mount point after detaching it.
+func TestSignalAfterOthers(t *testing.T) {
+	requireRoot(t)
+	b := newBench(t)
+	wait, pid, _ := b.front("--config", b.sample(), b.mnt)
+	f, err := os.Open(b.mnt + "/vol0")
+	must(t, err)
+	defer f.Close()
+	b.run("umount", "-il", b.mnt)
+	must(t, syscall.Mount("none", b.mnt, "tmpfs", 0, ""))
+	must(t, syscall.Kill(pid, syscall.SIGTERM))
+	time.Sleep(100 * time.Millisecond)
+	must(t, f.Close())
+	if status := wait(); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+	if got := b.mounted(); len(got) != 1 || got[0] != "tmpfs" {
+		t.Errorf("mounted: %v, want tmpfs", got)
+	}
+	must(t, syscall.Unmount(b.mnt, 0))
 }

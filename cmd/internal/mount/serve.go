@@ -28,6 +28,8 @@ type Job struct {
 	Note func(string)
 	// Ready is called once, when the mount serves.
 	Ready func() error
+
+	mountID int // in mountinfo, once it is made
 }
 
 // holdersTimeout is how long a daemon that was told to end waits for those who keep its mount busy.
@@ -123,6 +125,9 @@ func (j *Job) mount(ctx context.Context, pl *place, m *mapper.Manager, direct bo
 	if err != nil {
 		return nil, fmt.Errorf("mount on %s: %w", pl.path, err)
 	}
+	if on, ok, err := At(pl.path); err == nil && ok {
+		j.mountID = on.ID
+	}
 	return server, nil
 }
 
@@ -139,29 +144,42 @@ func (j *Job) stopping(status string) {
 	_ = notify("STOPPING=1", "STATUS="+status) // it was told once before, or there is none
 }
 
-// end unmounts in order and releases the devices. A second signal cuts the wait for holders short.
+// end unmounts in order and releases the devices.
 func (j *Job) end(server *fs.Server, m *mapper.Manager, point string, stop <-chan os.Signal) error {
 	j.stopping("writing out")
 	flushErr := flushAll(m)
-	err := detach(point, false)
-	if err == nil {
-		server.Wait()
-	}
-	if errors.Is(err, unix.EBUSY) {
-		on, _, _ := At(point)
-		j.Note(busy(on).Error() + "\n  detaching it; its files are served a little longer")
-		j.stopping("waiting for those who use " + point)
-		if err = detach(point, true); err == nil {
-			waitGone(server, stop)
-		}
-	}
+	err := j.leave(point)
 	if err != nil {
 		err = fmt.Errorf("unmount %s: %w", point, err)
+	} else {
+		waitGone(server, stop)
 	}
 	return errors.Join(flushErr, err, closeManager(m))
 }
 
-// waitGone returns when the last user of a detached mount is gone, or has had his time.
+// leave takes the mount away, lazily if it is busy. What others have mounted there since is left alone.
+func (j *Job) leave(point string) error {
+	on, ok, err := At(point)
+	if err != nil {
+		return err
+	}
+	if !ok || on.ID != j.mountID {
+		return nil // others have detached it
+	}
+	err = detach(point, false)
+	if errors.Is(err, unix.EBUSY) {
+		j.Note(busy(on).Error() + "\n  detaching it; its files are served a little longer")
+		j.stopping("waiting for those who use " + point)
+		err = detach(point, true)
+	}
+	if errors.Is(err, unix.EINVAL) {
+		return nil // others have just done so
+	}
+	return err
+}
+
+// waitGone returns when the last user of a detached mount is gone, or has had his time, which a second signal cuts
+// short.
 func waitGone(server *fs.Server, stop <-chan os.Signal) {
 	gone := make(chan struct{})
 	go func() {
