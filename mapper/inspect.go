@@ -61,6 +61,7 @@ type Info struct {
 	Live, Inactive, Suspended bool
 	ReadOnly                  bool // of the live table, else of the inactive one
 	InactiveReadOnly          bool
+	InactiveSegments          int
 	HasNode                   bool
 	DeferredRemove            bool
 	OpenCount                 int
@@ -81,7 +82,9 @@ func (d *Device) Info() Info {
 	live := d.live.Load()
 	i.Live, i.Inactive, i.Suspended = live != nil, d.inactive != nil, d.suspended
 	i.HasNode, i.Geometry = d.hasNode, d.geometry
-	i.InactiveReadOnly = d.inactive != nil && d.inactive.readOnly
+	if d.inactive != nil {
+		i.InactiveReadOnly, i.InactiveSegments = d.inactive.readOnly, len(d.inactive.segs)
+	}
 	switch {
 	case live != nil:
 		i.ReadOnly, i.Segments, i.Sectors = live.readOnly, len(live.segs), live.Sectors()

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // DefaultMajor is the major number of mapped devices: the kernel picks a free one, most often this.
@@ -294,7 +296,7 @@ func (m *Manager) register(n NewDevice) (*Device, error) {
 func (m *Manager) freeMinor(want int) (uint32, error) {
 	if want >= 0 {
 		if d := m.byMinor[uint32(want)]; d != nil {
-			return 0, fmt.Errorf("minor %d is taken by %s: %w", want, d.Name(), ErrBusy)
+			return 0, &ArgError{Reason: "minor number is taken", Detail: fmt.Sprintf("%d, by %s", want, d.Name()), Errno: unix.ENXIO}
 		}
 		return uint32(want), nil
 	}

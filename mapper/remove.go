@@ -145,7 +145,7 @@ func (m *Manager) remove(ctx context.Context, d *Device, deferred bool) error {
 			d.deferred = true
 			return nil
 		}
-		return fmt.Errorf("%s is %w: opened by %d, mapped by %d", d.Name(), ErrBusy, d.opens, d.users)
+		return fmt.Errorf("%s is in use, opened by %d and mapped by %d: %w", d.Name(), d.opens, d.users, ErrBusy)
 	}
 	d.removed = true
 	m.byName.CompareAndDelete(d.Name(), d)

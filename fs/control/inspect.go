@@ -126,6 +126,9 @@ func describe(ctx context.Context, d *mapper.Device, sel selection) (Device, err
 		Geometry: [4]uint64{i.Geometry.Cylinders, i.Geometry.Heads, i.Geometry.Sectors, i.Geometry.Start},
 		Deps:     []Dep{},
 	}
+	if sel.inactive {
+		out.ReadOnly, out.Targets = i.InactiveReadOnly, i.InactiveSegments
+	}
 	for _, disk := range d.Disks(slot) {
 		out.Deps = append(out.Deps, describeDisk(disk))
 	}

@@ -146,7 +146,7 @@ func TestControlRefuses(t *testing.T) {
 		{"create x minor=-1 0 8 zero", syscall.EINVAL, "invalid minor number"},
 		{"create have 0 8 zero", syscall.EBUSY, "is taken"},
 		{"create x uuid=U 0 8 zero", syscall.EBUSY, "uuid U is taken by have"},
-		{"create x minor=0 0 8 zero", syscall.EBUSY, "minor 0 is taken by have"},
+		{"create x minor=0 0 8 zero", syscall.ENXIO, "minor number is taken: 0, by have"},
 		{"create x frob=1 0 8 zero", syscall.EINVAL, "start: not a number of sectors: \"frob=1\""},
 		{"load none 0 8 zero", syscall.ENXIO, "none: no such mapped device"},
 		{"resume none", syscall.ENXIO, "no such mapped device"},

@@ -70,20 +70,18 @@ func TestGuest(t *testing.T) {
 	b.image("b.img", 65536)
 	b.mount("")
 	b.control("create vol0 0 65536 linear " + b.path("a.img") + " 0\n")
-	cmd, console := b.start("qemu-system-x86_64", "-accel", "tcg", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot",
+	g := b.boot("qemu-system-x86_64", "-accel", "tcg", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot",
 		"-serial", "stdio", "-qmp", "unix:qmp,server=on,wait=off",
 		"-kernel", kernel+"/vmlinuz", "-initrd", b.initramfs(kernel), "-append", "console=ttyS0 panic=-1 quiet",
 		"-drive", "file=mnt/vol0,format=raw,if=none,id=disk,cache=none,discard=unmap,aio=native", "-device", "virtio-blk-pci,drive=disk")
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	b.says(console, "guest: grow", ended)
+	g.says("guest: grow")
 
 	b.control(fmt.Sprintf("load vol0 {\n0 65536 linear %s 0\n65536 65536 linear %s 0\n}\nresume vol0\n", b.path("a.img"), b.path("b.img")))
 	b.qmp("block_resize", map[string]any{"device": "disk", "size": 131072 * 512})
-	b.says(console, "guest: done", ended)
+	g.says("guest: done")
 	select {
-	case err := <-ended:
-		must(t, err)
+	case <-g.ended:
+		must(t, g.err)
 	case <-time.After(patience):
 		t.Fatal("the guest said that it is done and did not end")
 	}
@@ -99,28 +97,52 @@ func TestGuest(t *testing.T) {
 	}
 }
 
-// says waits until the console shows a text, which takes the guest long under emulation.
-func (b *bench) says(console *lockedBuffer, text string, ended <-chan error) {
+// A guest is a virtual machine and what it has said so far.
+type guest struct {
+	t       *testing.T
+	console lockedBuffer
+	ended   chan struct{} // closed when it has ended, with err
+	err     error
+}
+
+// boot starts a guest, which ends with the test at the latest.
+func (b *bench) boot(name string, args ...string) *guest {
 	b.t.Helper()
+	g := &guest{t: b.t, ended: make(chan struct{})}
+	cmd := b.command(name, args...)
+	cmd.Stdout, cmd.Stderr = &g.console, &g.console
+	must(b.t, cmd.Start())
+	go func() {
+		g.err = cmd.Wait()
+		close(g.ended)
+	}()
+	b.t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-g.ended
+	})
+	return g
+}
+
+// says waits until the console shows a text, which takes the guest long under emulation.
+func (g *guest) says(text string) {
+	g.t.Helper()
 	const guestPatience = 4 * time.Minute
-	for end := time.Now().Add(guestPatience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		said := console.String()
-		if strings.Contains(said, text) {
-			return
-		}
-		if strings.Contains(said, "guest: failed") {
-			break
-		}
+	late := time.After(guestPatience)
+	for ended := g.ended; !strings.Contains(g.console.String(), text); {
 		select {
-		case err := <-ended:
-			if !strings.Contains(console.String(), text) {
-				b.t.Fatalf("the guest ended (%v) before it said %q:\n%s", err, text, console.String())
+		case <-late:
+		case <-time.After(50 * time.Millisecond):
+			if !strings.Contains(g.console.String(), "guest: failed") {
+				continue
 			}
-			return
-		default:
+		case <-ended:
+			ended = nil // one more look, all has been read
+			if strings.Contains(g.console.String(), text) {
+				return
+			}
 		}
+		g.t.Fatalf("the guest does not say %q:\n%s", text, g.console.String())
 	}
-	b.t.Fatalf("the guest does not say %q:\n%s", text, console.String())
 }
 
 // qmp has QEMU carry out a command.

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"dmfs/cmd/internal/dmsetup/dmsetuptest"
 	"dmfs/fs/control"
 	"dmfs/mapper"
+	"dmfs/tests/dmsetuptest"
 
 	"golang.org/x/sys/unix"
 )
@@ -155,7 +155,7 @@ func TestGoldens(t *testing.T) {
 			core := newCore()
 			dmsetuptest.Play(t, name, func(c dmsetuptest.Call) dmsetuptest.Result {
 				return invoke(core, c, "dmsetup", true)
-			}, dmsetuptest.Options{Skip: dmsetuptest.Differences})
+			}, dmsetuptest.Options{})
 		})
 	}
 }

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"dmfs/cmd/internal/dmsetup/dmsetuptest"
 	"dmfs/fs/control"
 	"dmfs/mapper"
+	"dmfs/tests/dmsetuptest"
 )
 
 // loose runs "dmfs ARGS" on m.
