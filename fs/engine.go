@@ -15,7 +15,7 @@ const (
 	// maxWrite is the most data of one request, in bytes: what the kernel allows by default.
 	maxWrite = 1 << 20
 	// maxRequestBytes bounds the buffers of requests that are being carried out.
-	maxRequestBytes = 512 << 20
+	maxRequestBytes = 256 << 20
 	// maxWaitingBytes bounds the data of writes that wait for a suspended device.
 	maxWaitingBytes = maxRequestBytes / 2
 	// maxBackground is how many asynchronous requests the kernel sends at a time.
