@@ -63,21 +63,8 @@ func (s *Server) abandon(err error) error {
 	return err
 }
 
-// Wait returns when the file system was unmounted, by Unmount or by others.
-func (s *Server) Wait() { <-s.done }
-
-// Done is closed when the file system was unmounted.
+// Done is closed when the file system was unmounted and the last request answered.
 func (s *Server) Done() <-chan struct{} { return s.done }
-
-// Unmount detaches the mount and waits until the last request was answered. The error wraps EBUSY while it
-// is in use.
-func (s *Server) Unmount() error {
-	if err := s.engine.unmount(); err != nil {
-		return err
-	}
-	<-s.done
-	return nil
-}
 
 // Changed implements mapper.Observer.
 func (s *Server) Changed(d *mapper.Device) {

@@ -113,6 +113,9 @@ func TestStale(t *testing.T) {
 		})
 	}
 	b.run(program, "mount", "--config", config, b.mnt)
+	held, err := os.Open(b.mnt + "/vol0") // somebody still has a file of the dead mount open
+	must(t, err)
+	defer held.Close()
 	kill()
 	if out := b.run(program, "mount", "--config", config, b.mnt); !strings.Contains(out, "replaced a stale mount") {
 		t.Errorf("said %q", out)

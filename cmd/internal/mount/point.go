@@ -84,7 +84,8 @@ func orUnknown(s string) string {
 // until release and then finds us. note tells what was done.
 func (pl *place) take(ctx context.Context, note func(string)) error {
 	if pl.stale {
-		if err := detach(pl.path, false); err != nil {
+		// Lazily: whoever still has files of it open gets errors from them in any case.
+		if err := detach(pl.path, true); err != nil {
 			return fmt.Errorf("replace the stale mount on %s: %w", pl.path, err)
 		}
 		note(fmt.Sprintf("%s: replaced a stale mount, left by a daemon that had died", pl.path))

@@ -65,13 +65,8 @@ func Serve(ctx context.Context, j Job) error {
 	if err := j.ready(pl.path); err != nil {
 		return errors.Join(err, j.end(server, m, pl.path, stop))
 	}
-	gone := make(chan struct{})
-	go func() {
-		server.Wait()
-		close(gone)
-	}()
 	select {
-	case <-gone:
+	case <-server.Done():
 		j.stopping("unmounted; writing out")
 		return closeManager(m)
 	case <-stop:
@@ -181,13 +176,8 @@ func (j *Job) leave(point string) error {
 // waitGone returns when the last user of a detached mount is gone, or has had his time, which a second signal cuts
 // short.
 func waitGone(server *fs.Server, stop <-chan os.Signal) {
-	gone := make(chan struct{})
-	go func() {
-		server.Wait()
-		close(gone)
-	}()
 	select {
-	case <-gone:
+	case <-server.Done():
 	case <-stop:
 	case <-time.After(holdersTimeout):
 	}

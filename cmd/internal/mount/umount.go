@@ -32,7 +32,7 @@ func Unmount(ctx context.Context, point string, lazy bool, note func(string)) er
 		return fmt.Errorf("%s: mounted there is %s, want a dmfs mount", p, m.Type)
 	}
 	if _, err := fileMode(ctx, p); errors.Is(err, unix.ENOTCONN) {
-		if err := detach(p, false); err != nil {
+		if err := detach(p, true); err != nil { // lazily: see place.take
 			return fmt.Errorf("%s: unmount the stale mount: %w", p, err)
 		}
 		note(p + " was stale: its daemon had died; unmounted")
