@@ -4,6 +4,7 @@ import (
 	"io"
 	"log"
 	"math"
+	"runtime"
 	"sync"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fuse"
@@ -43,8 +44,17 @@ func newGoFuse(t *tree, o Options) (*goFuse, error) {
 		return nil, err
 	}
 	g.server = server
+	spareProcessors.Do(func() { runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spare) })
 	return g, nil
 }
+
+// A reader that waits for the next request sits in a system call. After 20 µs there the Go scheduler takes a thread's
+// processor away, unless another is idle, and then every request begins with getting one back. So there are
+// some more of them than go-fuse has readers, whose number it took from GOMAXPROCS when the server was made.
+// Measured at 4 KiB, one request at a time: 1.18 times the reads and 1.21 times the writes (go run ./tests/bench).
+const spare = 2
+
+var spareProcessors sync.Once
 
 func (g *goFuse) serve() { g.server.Serve() }
 
