@@ -156,10 +156,10 @@ func (m *Manager) remove(ctx context.Context, d *Device, deferred bool) error {
 	}
 	m.mu.Unlock()
 
-	d.teardown()
+	err := d.teardown(context.Background()) // nobody has it open, so there is nothing to wait for
 	d.events.end()
 	m.gone(d)
-	return nil
+	return err
 }
 
 // awaitRelease waits a moment for users of the file to be gone: the kernel tells a FUSE server that a
@@ -187,17 +187,22 @@ func (d *Device) awaitRelease(ctx context.Context) error {
 	return nil
 }
 
-// teardown drains, commits and closes what d holds. ctl is held, nobody can reach d any more.
-func (d *Device) teardown() {
+// teardown drains, commits and closes what d holds. ctl is held, nobody can find d any more. The error is
+// that ctx ended first; d then holds what it held.
+func (d *Device) teardown(ctx context.Context) error {
 	if !d.isSuspended() {
-		if err := d.suspend(context.Background(), false); err != nil {
-			d.mgr.log.Printf("device-mapper: core: %s: suspend: %v", d.Number(), err)
+		if err := d.suspend(ctx, false); err != nil {
+			return err
 		}
 	}
 	d.setInactive(nil)
 	if t := d.swap(nil); t != nil {
 		t.close()
 	}
+	// Whoever still waits is told that there is no table.
+	d.gate.open()
+	d.wakeRequeued()
+	return nil
 }
 
 // RemoveAll removes all devices that are not open, those on top first. Open ones stay, or are marked when
@@ -226,26 +231,29 @@ func (m *Manager) RemoveAll(ctx context.Context, o RemoveOptions) error {
 	return nil
 }
 
-// Flush makes durable what was written to every device before.
+// Flush makes durable what was written to every device before. It does not wait for a resume, except where a
+// target that does more than forward stands on a suspended device.
 func (m *Manager) Flush(ctx context.Context) error {
 	var errs []error
-	for _, d := range m.Devices() {
-		flush := d.Flush
-		if d.isSuspended() {
-			flush = d.flushSuspended
-		} else if d.live.Load() == nil {
-			continue
-		}
-		if err := flush(ctx); err != nil {
-			errs = append(errs, err)
+	devices := m.BottomUp()
+	for i := len(devices) - 1; i >= 0; i-- { // what lies above may write below
+		d := devices[i]
+		if err := d.flushStill(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: flush: %w", d.Name(), err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// flushSuspended flushes the disks below targets that only forward; the other targets committed when
-// they were suspended. It does not wait for a resume.
-func (d *Device) flushSuspended(ctx context.Context) error {
+// flushStill flushes d without waiting for the resume of a device that is suspended: what a suspended device
+// does not have durable yet lies on the disks below targets that only forward, for the others committed.
+func (d *Device) flushStill(ctx context.Context) error {
+	if !d.isSuspended() {
+		if d.live.Load() == nil {
+			return nil
+		}
+		return d.pass(ctx, func(t *Table) error { return t.flushWith(ctx, flushStill) })
+	}
 	t, release := d.hold(LiveSlot)
 	defer release()
 	if t == nil {
@@ -253,15 +261,23 @@ func (d *Device) flushSuspended(ctx context.Context) error {
 	}
 	var errs []error
 	for _, disk := range t.flushDisks {
-		if err := disk.Submit(ctx, Request{Op: OpFlush}); err != nil {
-			errs = append(errs, fmt.Errorf("%s: flush: %w", d.Name(), err))
+		if err := flushStill(ctx, disk); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Close flushes and releases everything, whatever is open. It returns what could not be written out.
-// No method may be called after.
+// flushStill flushes a disk, as Device.flushStill does if it is a mapped device.
+func flushStill(ctx context.Context, disk Disk) error {
+	if d, ok := disk.(*Device); ok {
+		return d.flushStill(ctx)
+	}
+	return disk.Submit(ctx, Request{Op: OpFlush})
+}
+
+// Close flushes and releases everything, whatever is open. It returns what could not be written out. A device
+// whose I/O is in flight when ctx ends is not released. No method may be called after.
 func (m *Manager) Close(ctx context.Context) error {
 	err := m.Flush(ctx)
 	devices := m.BottomUp()
@@ -274,7 +290,9 @@ func (m *Manager) Close(ctx context.Context) error {
 		m.mu.Lock()
 		d.removed = true
 		m.mu.Unlock()
-		d.teardown()
+		if e := d.teardown(ctx); e != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", d.Name(), e))
+		}
 		d.events.end()
 		d.unlockCtl()
 	}

@@ -109,10 +109,17 @@ func (seg *segment) writeZeroes(ctx context.Context, r Request) error {
 
 // flush makes durable what completed before, on every disk of the table once.
 func (t *Table) flush(ctx context.Context) error {
+	return t.flushWith(ctx, func(ctx context.Context, d Disk) error {
+		return d.Submit(ctx, Request{Op: OpFlush})
+	})
+}
+
+// flushWith is flush, with what flushes the disks below targets that only forward.
+func (t *Table) flushWith(ctx context.Context, flush func(context.Context, Disk) error) error {
 	n := len(t.flushDisks)
 	return FanOut(n+len(t.flushSegs), fanWidth, func(i int) error {
 		if i < n {
-			if err := t.flushDisks[i].Submit(ctx, Request{Op: OpFlush}); err != nil {
+			if err := flush(ctx, t.flushDisks[i]); err != nil {
 				return t.located(t.segmentOn(t.flushDisks[i]), Request{Op: OpFlush}, err)
 			}
 			return nil
