@@ -197,10 +197,7 @@ func (f *tableWriter) apply(c *caller) error {
 	f.written = nil
 	specs, err := mapper.ParseTable(text)
 	if err == nil {
-		err = f.dev.Load(c, specs, f.dev.ReadOnly())
-	}
-	if err == nil {
-		err = f.dev.Resume(c, mapper.ResumeOptions{})
+		err = f.dev.Replace(c, specs, f.dev.ReadOnly())
 	}
 	if err != nil {
 		f.dev.Log().Printf("dmfs: table of %s: %v", f.dev.Name(), err)

@@ -152,4 +152,3 @@ func TestCloseIsBounded(t *testing.T) {
 	stall.Release()
 	must(t, <-read)
 }
-

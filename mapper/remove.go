@@ -36,7 +36,7 @@ func (d *Device) Close() {
 func (d *Device) use(upper *Device) error {
 	d.mgr.mu.Lock()
 	defer d.mgr.mu.Unlock()
-	if d.removed {
+	if d.removed || d.unfinished && d != upper {
 		return ErrNoDevice
 	}
 	if ring := d.pathTo(upper, make(map[*Device]bool)); ring != "" {
@@ -86,7 +86,7 @@ func (m *Manager) removeIfDeferred(d *Device) {
 	// Whoever held on to the device last need not wait for its commit, and may hold locks of
 	// control operations; so this runs by itself.
 	go func() {
-		err := m.remove(context.Background(), d, true)
+		err := m.remove(context.Background(), d, removeDeferred)
 		if err != nil && !errors.Is(err, ErrClosed) {
 			m.log.Printf("device-mapper: ioctl: deferred remove of %s: %v", d.Number(), err)
 		}
@@ -99,6 +99,22 @@ type RemoveOptions struct {
 	Deferred bool // if the device is open, remove it when it is closed
 }
 
+func (o RemoveOptions) removal() removal {
+	if o.Deferred {
+		return removeLater
+	}
+	return removeNow
+}
+
+// A removal says what to do with a device that is in use.
+type removal int
+
+const (
+	removeNow      removal = iota // refuse
+	removeLater                   // mark it, to be removed when it is not in use any more
+	removeDeferred                // it was marked: nothing, also if the mark is gone
+)
+
 // Remove removes a device. It is refused with ErrBusy while the device is open or a table stands on it.
 func (m *Manager) Remove(ctx context.Context, name string, o RemoveOptions) error {
 	d := m.ByName(name)
@@ -110,7 +126,7 @@ func (m *Manager) Remove(ctx context.Context, name string, o RemoveOptions) erro
 			return err
 		}
 	}
-	err := m.remove(ctx, d, o.Deferred)
+	err := m.remove(ctx, d, o.removal())
 	if errors.Is(err, ErrClosed) {
 		return ErrNotFound
 	}
@@ -119,33 +135,41 @@ func (m *Manager) Remove(ctx context.Context, name string, o RemoveOptions) erro
 
 // failAll swaps in a table of the same size whose I/O fails.
 func (d *Device) failAll(ctx context.Context) error {
-	size := d.Sectors()
-	if size == 0 {
-		return nil
-	}
-	if err := d.Load(ctx, []Spec{{Len: size, Type: "error"}}, d.ReadOnly()); err != nil {
-		return err
-	}
-	return d.Resume(ctx, ResumeOptions{NoFlush: true})
-}
-
-// remove takes d out of the lists and tears it down.
-func (m *Manager) remove(ctx context.Context, d *Device, deferred bool) error {
 	if err := d.lockCtl(ctx); err != nil {
 		return err
 	}
 	defer d.unlockCtl()
-	if err := d.awaitRelease(ctx); err != nil {
+	size := d.Sectors()
+	if size == 0 {
+		return nil
+	}
+	return d.replace(ctx, []Spec{{Len: size, Type: "error"}}, d.ReadOnly(), ResumeOptions{NoFlush: true})
+}
+
+// remove takes d out of the lists and tears it down.
+func (m *Manager) remove(ctx context.Context, d *Device, how removal) error {
+	if err := d.lockCtl(ctx); err != nil {
 		return err
 	}
-	m.mu.Lock()
-	if d.opens > 0 || d.users > 0 {
-		defer m.mu.Unlock()
-		if deferred {
-			d.deferred = true
-			return nil
+	defer d.unlockCtl()
+	if how != removeDeferred {
+		if err := d.awaitRelease(ctx); err != nil {
+			return err
 		}
+	}
+	return m.removeLocked(d, how)
+}
+
+// removeLocked is called with ctl held.
+func (m *Manager) removeLocked(d *Device, how removal) error {
+	m.mu.Lock()
+	if used := d.opens > 0 || d.users > 0; used && how == removeNow {
+		defer m.mu.Unlock()
 		return fmt.Errorf("%s is in use, opened by %d and mapped by %d: %w", d.Name(), d.opens, d.users, ErrBusy)
+	} else if used || how == removeDeferred && !d.deferred {
+		defer m.mu.Unlock()
+		d.deferred = d.deferred || how == removeLater
+		return nil
 	}
 	d.removed = true
 	m.byName.CompareAndDelete(d.Name(), d)
@@ -217,7 +241,7 @@ func (m *Manager) RemoveAll(ctx context.Context, o RemoveOptions) error {
 				m.log.Printf("device-mapper: ioctl: %s: %v", d.Number(), err)
 			}
 		}
-		err := m.remove(ctx, d, o.Deferred)
+		err := m.remove(ctx, d, o.removal())
 		switch {
 		case errors.Is(err, ErrBusy):
 			left++
