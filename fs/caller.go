@@ -102,11 +102,21 @@ func (c *caller) watch() {
 	close(c.done)
 }
 
-// Err implements context.Context.
+// Err implements context.Context. It may be asked without Done, by work that takes long.
 func (c *caller) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.err
+	if c.err != nil || c.done != nil {
+		return c.err // or the watcher will find out
+	}
+	select {
+	case <-c.cancel:
+		if c.anySignal || killed(c.pid) {
+			return mapper.ErrInterrupted
+		}
+	default:
+	}
+	return nil
 }
 
 // Deadline implements context.Context.

@@ -1,10 +1,10 @@
 package fs
 
 import (
+	"context"
 	"errors"
 	"strconv"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -16,7 +16,7 @@ import (
 // written is a stream. Reads go through what the file says, from the offset of the first read after it
 // changed, so that a file position that writes have moved does not hide the reply.
 type textHandle struct {
-	mu     sync.Mutex
+	busy   chan struct{} // holds a token while a call runs; guards what follows
 	file   textFile
 	opener uint32 // thread that opened it
 	text   string
@@ -39,7 +39,7 @@ type textFile interface {
 
 func (t *tree) openText(c *caller, node uint64, writes bool) (*textHandle, unix.Errno) {
 	node = t.aliases.real(node)
-	h := &textHandle{opener: c.pid, writes: writes}
+	h := &textHandle{busy: make(chan struct{}, 1), opener: c.pid, writes: writes}
 	switch node {
 	case controlNode:
 		h.file = &controlFile{t: t, session: control.NewSession(t.m, t.version)}
@@ -72,10 +72,29 @@ func (t *tree) openText(c *caller, node uint64, writes bool) (*textHandle, unix.
 	return h, 0
 }
 
-func (h *textHandle) read(c *caller, p []byte, off int64) (int, unix.Errno) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+// lock makes c's call the one that runs. Others may be waiting for long, so this ends with c.
+func (h *textHandle) lock(c *caller) unix.Errno {
 	c.anySignal = true
+	select {
+	case h.busy <- struct{}{}:
+		return 0
+	default:
+	}
+	select {
+	case h.busy <- struct{}{}:
+		return 0
+	case <-c.Done():
+		return errno(context.Cause(c))
+	}
+}
+
+func (h *textHandle) unlock() { <-h.busy }
+
+func (h *textHandle) read(c *caller, p []byte, off int64) (int, unix.Errno) {
+	if e := h.lock(c); e != 0 {
+		return 0, e
+	}
+	defer h.unlock()
 	if h.loaded && off < h.base {
 		h.base = off // rewound
 	}
@@ -95,9 +114,10 @@ func (h *textHandle) read(c *caller, p []byte, off int64) (int, unix.Errno) {
 }
 
 func (h *textHandle) write(c *caller, p []byte) (int, unix.Errno) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	c.anySignal = true
+	if e := h.lock(c); e != 0 {
+		return 0, e
+	}
+	defer h.unlock()
 	h.loaded = false
 	if err := h.file.write(c, p); err != nil {
 		return 0, errno(err)
@@ -109,15 +129,16 @@ func (h *textHandle) flush(c *caller) unix.Errno {
 	if !h.writes {
 		return 0
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	c.anySignal = true
+	if e := h.lock(c); e != 0 {
+		return e
+	}
+	defer h.unlock()
 	return errno(h.file.flush(c, sameProcess(c.pid, h.opener)))
 }
 
 func (h *textHandle) release(c *caller) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	h.busy <- struct{}{} // the last close: no call runs
+	defer h.unlock()
 	h.file.release(c)
 }
 
@@ -197,10 +218,7 @@ func (f *tableWriter) apply(c *caller) error {
 	f.written = nil
 	specs, err := mapper.ParseTable(text)
 	if err == nil {
-		err = f.dev.Load(c, specs, f.dev.ReadOnly())
-	}
-	if err == nil {
-		err = f.dev.Resume(c, mapper.ResumeOptions{})
+		err = f.dev.Replace(c, specs, f.dev.ReadOnly())
 	}
 	if err != nil {
 		f.dev.Log().Printf("dmfs: table of %s: %v", f.dev.Name(), err)

@@ -39,7 +39,9 @@ type Device struct {
 	below    map[*Device]int
 	deferred bool
 	removed  bool
-	released chan struct{} // closed when opens falls; nil while nobody waits
+	// unfinished: being created, so that no table may stand on it yet.
+	unfinished bool
+	released   chan struct{} // closed when opens falls; nil while nobody waits
 }
 
 // Geometry is what setgeometry stores: it has no influence on I/O.
@@ -200,6 +202,27 @@ func (d *Device) load(ctx context.Context, specs []Spec, readOnly bool) error {
 		return err
 	}
 	d.setInactive(t)
+	return nil
+}
+
+// Replace builds a table and makes it live, as Load and Resume do, with nobody's command in between. When it fails
+// to build the slots are as they were; when it fails to start the inactive one is empty.
+func (d *Device) Replace(ctx context.Context, specs []Spec, readOnly bool) error {
+	if err := d.lockCtl(ctx); err != nil {
+		return err
+	}
+	defer d.unlockCtl()
+	return d.replace(ctx, specs, readOnly, ResumeOptions{})
+}
+
+func (d *Device) replace(ctx context.Context, specs []Spec, readOnly bool, o ResumeOptions) error {
+	if err := d.load(ctx, specs, readOnly); err != nil {
+		return err
+	}
+	if err := d.resume(ctx, o); err != nil {
+		d.setInactive(nil)
+		return err
+	}
 	return nil
 }
 

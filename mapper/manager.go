@@ -228,29 +228,30 @@ func (m *Manager) Create(ctx context.Context, n NewDevice) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n.NoTable {
-		return d, nil
+	if !n.NoTable {
+		err = d.replace(ctx, n.Table, n.ReadOnly, ResumeOptions{})
 	}
-	if err := d.Load(ctx, n.Table, n.ReadOnly); err == nil {
-		err = d.Resume(ctx, ResumeOptions{})
-		if err == nil {
-			return d, nil
-		}
-		return nil, errors.Join(err, m.discard(d))
-	} else {
+	if err != nil {
 		return nil, errors.Join(err, m.discard(d))
 	}
+	m.mu.Lock()
+	d.unfinished = false
+	m.mu.Unlock()
+	d.unlockCtl()
+	return d, nil
 }
 
-// discard removes a device that was not finished.
+// discard removes a device that was not finished: its control operations have had to wait, and nobody can
+// have opened it. It gives up its ctl.
 func (m *Manager) discard(d *Device) error {
-	if err := m.remove(context.Background(), d, false); err != nil {
+	defer d.unlockCtl()
+	if err := m.removeLocked(d, removeNow); err != nil {
 		return fmt.Errorf("and removing it again: %w", err)
 	}
 	return nil
 }
 
-// register makes a device without a table.
+// register makes a device without a table, unfinished and with its ctl held, so that nobody meddles with it.
 func (m *Manager) register(n NewDevice) (*Device, error) {
 	if err := CheckName(n.Name); err != nil {
 		return nil, err
@@ -278,8 +279,9 @@ func (m *Manager) register(n NewDevice) (*Device, error) {
 	m.nextID++
 	d := &Device{
 		mgr: m, id: m.nextID, minor: minor, uuid: n.UUID,
-		ctl: make(chan struct{}, 1), below: make(map[*Device]int),
+		ctl: make(chan struct{}, 1), below: make(map[*Device]int), unfinished: true,
 	}
+	d.ctl <- struct{}{}
 	resumed := make(chan struct{})
 	d.epoch.Store(&resumed)
 	d.name.Store(&n.Name)

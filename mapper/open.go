@@ -126,6 +126,15 @@ func (m *Manager) mappedDevice(name string) (*Device, error) {
 	return nil, nil
 }
 
+// tableName returns what a table calls the device of that name: with a path, if the name alone means something else.
+func (m *Manager) tableName(name string) string {
+	_, _, number := parseNumber(name)
+	if _, configured := m.pool.configured[name]; configured || number {
+		return "/dev/mapper/" + name
+	}
+	return name
+}
+
 // parseNumber parses MAJOR:MINOR.
 func parseNumber(s string) (major, minor uint32, ok bool) {
 	a, b, ok := strings.Cut(s, ":")
@@ -274,7 +283,7 @@ func (h *segmentHost) replayable(words []string) []string {
 	for _, d := range h.disks {
 		switch x := d.(type) {
 		case *Device:
-			names[x.DiskName()] = QuoteArg(x.Name())
+			names[x.DiskName()] = QuoteArg(h.table.dev.mgr.tableName(x.Name()))
 		case interface{ Path() string }:
 			names[DiskName(d)] = QuoteArg(x.Path())
 		}

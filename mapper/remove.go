@@ -36,7 +36,7 @@ func (d *Device) Close() {
 func (d *Device) use(upper *Device) error {
 	d.mgr.mu.Lock()
 	defer d.mgr.mu.Unlock()
-	if d.removed {
+	if d.removed || d.unfinished && d != upper {
 		return ErrNoDevice
 	}
 	if ring := d.pathTo(upper, make(map[*Device]bool)); ring != "" {
@@ -86,7 +86,7 @@ func (m *Manager) removeIfDeferred(d *Device) {
 	// Whoever held on to the device last need not wait for its commit, and may hold locks of
 	// control operations; so this runs by itself.
 	go func() {
-		err := m.remove(context.Background(), d, true)
+		err := m.remove(context.Background(), d, removeDeferred)
 		if err != nil && !errors.Is(err, ErrClosed) {
 			m.log.Printf("device-mapper: ioctl: deferred remove of %s: %v", d.Number(), err)
 		}
@@ -99,6 +99,22 @@ type RemoveOptions struct {
 	Deferred bool // if the device is open, remove it when it is closed
 }
 
+func (o RemoveOptions) removal() removal {
+	if o.Deferred {
+		return removeLater
+	}
+	return removeNow
+}
+
+// A removal says what to do with a device that is in use.
+type removal int
+
+const (
+	removeNow      removal = iota // refuse
+	removeLater                   // mark it, to be removed when it is not in use any more
+	removeDeferred                // it was marked: nothing, also if the mark is gone
+)
+
 // Remove removes a device. It is refused with ErrBusy while the device is open or a table stands on it.
 func (m *Manager) Remove(ctx context.Context, name string, o RemoveOptions) error {
 	d := m.ByName(name)
@@ -110,7 +126,7 @@ func (m *Manager) Remove(ctx context.Context, name string, o RemoveOptions) erro
 			return err
 		}
 	}
-	err := m.remove(ctx, d, o.Deferred)
+	err := m.remove(ctx, d, o.removal())
 	if errors.Is(err, ErrClosed) {
 		return ErrNotFound
 	}
@@ -119,33 +135,41 @@ func (m *Manager) Remove(ctx context.Context, name string, o RemoveOptions) erro
 
 // failAll swaps in a table of the same size whose I/O fails.
 func (d *Device) failAll(ctx context.Context) error {
-	size := d.Sectors()
-	if size == 0 {
-		return nil
-	}
-	if err := d.Load(ctx, []Spec{{Len: size, Type: "error"}}, d.ReadOnly()); err != nil {
-		return err
-	}
-	return d.Resume(ctx, ResumeOptions{NoFlush: true})
-}
-
-// remove takes d out of the lists and tears it down.
-func (m *Manager) remove(ctx context.Context, d *Device, deferred bool) error {
 	if err := d.lockCtl(ctx); err != nil {
 		return err
 	}
 	defer d.unlockCtl()
-	if err := d.awaitRelease(ctx); err != nil {
+	size := d.Sectors()
+	if size == 0 {
+		return nil
+	}
+	return d.replace(ctx, []Spec{{Len: size, Type: "error"}}, d.ReadOnly(), ResumeOptions{NoFlush: true})
+}
+
+// remove takes d out of the lists and tears it down.
+func (m *Manager) remove(ctx context.Context, d *Device, how removal) error {
+	if err := d.lockCtl(ctx); err != nil {
 		return err
 	}
-	m.mu.Lock()
-	if d.opens > 0 || d.users > 0 {
-		defer m.mu.Unlock()
-		if deferred {
-			d.deferred = true
-			return nil
+	defer d.unlockCtl()
+	if how != removeDeferred {
+		if err := d.awaitRelease(ctx); err != nil {
+			return err
 		}
+	}
+	return m.removeLocked(d, how)
+}
+
+// removeLocked is called with ctl held.
+func (m *Manager) removeLocked(d *Device, how removal) error {
+	m.mu.Lock()
+	if used := d.opens > 0 || d.users > 0; used && how == removeNow {
+		defer m.mu.Unlock()
 		return fmt.Errorf("%s is in use, opened by %d and mapped by %d: %w", d.Name(), d.opens, d.users, ErrBusy)
+	} else if used || how == removeDeferred && !d.deferred {
+		defer m.mu.Unlock()
+		d.deferred = d.deferred || how == removeLater
+		return nil
 	}
 	d.removed = true
 	m.byName.CompareAndDelete(d.Name(), d)
@@ -156,10 +180,10 @@ func (m *Manager) remove(ctx context.Context, d *Device, deferred bool) error {
 	}
 	m.mu.Unlock()
 
-	d.teardown()
+	err := d.teardown(context.Background()) // nobody has it open, so there is nothing to wait for
 	d.events.end()
 	m.gone(d)
-	return nil
+	return err
 }
 
 // awaitRelease waits a moment for users of the file to be gone: the kernel tells a FUSE server that a
@@ -187,17 +211,22 @@ func (d *Device) awaitRelease(ctx context.Context) error {
 	return nil
 }
 
-// teardown drains, commits and closes what d holds. ctl is held, nobody can reach d any more.
-func (d *Device) teardown() {
+// teardown drains, commits and closes what d holds. ctl is held, nobody can find d any more. The error is
+// that ctx ended first; d then holds what it held.
+func (d *Device) teardown(ctx context.Context) error {
 	if !d.isSuspended() {
-		if err := d.suspend(context.Background(), false); err != nil {
-			d.mgr.log.Printf("device-mapper: core: %s: suspend: %v", d.Number(), err)
+		if err := d.suspend(ctx, false); err != nil {
+			return err
 		}
 	}
 	d.setInactive(nil)
 	if t := d.swap(nil); t != nil {
 		t.close()
 	}
+	// Whoever still waits is told that there is no table.
+	d.gate.open()
+	d.wakeRequeued()
+	return nil
 }
 
 // RemoveAll removes all devices that are not open, those on top first. Open ones stay, or are marked when
@@ -212,7 +241,7 @@ func (m *Manager) RemoveAll(ctx context.Context, o RemoveOptions) error {
 				m.log.Printf("device-mapper: ioctl: %s: %v", d.Number(), err)
 			}
 		}
-		err := m.remove(ctx, d, o.Deferred)
+		err := m.remove(ctx, d, o.removal())
 		switch {
 		case errors.Is(err, ErrBusy):
 			left++
@@ -226,26 +255,29 @@ func (m *Manager) RemoveAll(ctx context.Context, o RemoveOptions) error {
 	return nil
 }
 
-// Flush makes durable what was written to every device before.
+// Flush makes durable what was written to every device before. It does not wait for a resume, except where a
+// target that does more than forward stands on a suspended device.
 func (m *Manager) Flush(ctx context.Context) error {
 	var errs []error
-	for _, d := range m.Devices() {
-		flush := d.Flush
-		if d.isSuspended() {
-			flush = d.flushSuspended
-		} else if d.live.Load() == nil {
-			continue
-		}
-		if err := flush(ctx); err != nil {
-			errs = append(errs, err)
+	devices := m.BottomUp()
+	for i := len(devices) - 1; i >= 0; i-- { // what lies above may write below
+		d := devices[i]
+		if err := d.flushStill(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: flush: %w", d.Name(), err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// flushSuspended flushes the disks below targets that only forward; the other targets committed when
-// they were suspended. It does not wait for a resume.
-func (d *Device) flushSuspended(ctx context.Context) error {
+// flushStill flushes d without waiting for the resume of a device that is suspended: what a suspended device
+// does not have durable yet lies on the disks below targets that only forward, for the others committed.
+func (d *Device) flushStill(ctx context.Context) error {
+	if !d.isSuspended() {
+		if d.live.Load() == nil {
+			return nil
+		}
+		return d.pass(ctx, func(t *Table) error { return t.flushWith(ctx, flushStill) })
+	}
 	t, release := d.hold(LiveSlot)
 	defer release()
 	if t == nil {
@@ -253,15 +285,23 @@ func (d *Device) flushSuspended(ctx context.Context) error {
 	}
 	var errs []error
 	for _, disk := range t.flushDisks {
-		if err := disk.Submit(ctx, Request{Op: OpFlush}); err != nil {
-			errs = append(errs, fmt.Errorf("%s: flush: %w", d.Name(), err))
+		if err := flushStill(ctx, disk); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Close flushes and releases everything, whatever is open. It returns what could not be written out.
-// No method may be called after.
+// flushStill flushes a disk, as Device.flushStill does if it is a mapped device.
+func flushStill(ctx context.Context, disk Disk) error {
+	if d, ok := disk.(*Device); ok {
+		return d.flushStill(ctx)
+	}
+	return disk.Submit(ctx, Request{Op: OpFlush})
+}
+
+// Close flushes and releases everything, whatever is open. It returns what could not be written out. A device
+// whose I/O is in flight when ctx ends is not released. No method may be called after.
 func (m *Manager) Close(ctx context.Context) error {
 	err := m.Flush(ctx)
 	devices := m.BottomUp()
@@ -274,7 +314,9 @@ func (m *Manager) Close(ctx context.Context) error {
 		m.mu.Lock()
 		d.removed = true
 		m.mu.Unlock()
-		d.teardown()
+		if e := d.teardown(ctx); e != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", d.Name(), e))
+		}
 		d.events.end()
 		d.unlockCtl()
 	}

@@ -24,6 +24,9 @@ func (t *Table) submit(ctx context.Context, r Request) error {
 	return t.submitPieces(ctx, r)
 }
 
+// maxPieces bounds how many pieces of a request are made at a time: a discard may be as long as the device.
+const maxPieces = 256
+
 // submitPieces cuts r where segments end and where their limits ask, and carries out the pieces.
 func (t *Table) submitPieces(ctx context.Context, r Request) error {
 	type piece struct {
@@ -32,15 +35,24 @@ func (t *Table) submitPieces(ctx context.Context, r Request) error {
 	}
 	pieces := make([]piece, 0, 8)
 	for done := Sector(0); done < r.Count; {
-		rest := r.Slice(done, r.Count-done)
-		seg := t.find(rest.Start)
-		n := seg.whole(rest)
-		pieces = append(pieces, piece{seg, rest.Slice(0, n)})
-		done += n
+		if done > 0 && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		for pieces = pieces[:0]; done < r.Count && len(pieces) < maxPieces; {
+			rest := r.Slice(done, r.Count-done)
+			seg := t.find(rest.Start)
+			n := seg.whole(rest)
+			pieces = append(pieces, piece{seg, rest.Slice(0, n)})
+			done += n
+		}
+		err := FanOut(len(pieces), fanWidth, func(i int) error {
+			return t.submitPiece(ctx, pieces[i].seg, pieces[i].r)
+		})
+		if err != nil {
+			return err
+		}
 	}
-	return FanOut(len(pieces), fanWidth, func(i int) error {
-		return t.submitPiece(ctx, pieces[i].seg, pieces[i].r)
-	})
+	return nil
 }
 
 // whole returns how many sectors from r.Start on one request to seg's target may have.
@@ -93,6 +105,9 @@ func (seg *segment) submit(ctx context.Context, r Request) error {
 func (seg *segment) writeZeroes(ctx context.Context, r Request) error {
 	buf := zeroes()
 	for done := Sector(0); done < r.Count; {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		w := Request{Op: OpWrite, Flags: r.Flags & FlagFUA, Start: r.Start + done, Count: r.Count - done}
 		w.Count = min(w.Count, SectorsOf(int64(len(buf))))
 		if split := seg.limits.Split; split != 0 {
@@ -109,10 +124,17 @@ func (seg *segment) writeZeroes(ctx context.Context, r Request) error {
 
 // flush makes durable what completed before, on every disk of the table once.
 func (t *Table) flush(ctx context.Context) error {
+	return t.flushWith(ctx, func(ctx context.Context, d Disk) error {
+		return d.Submit(ctx, Request{Op: OpFlush})
+	})
+}
+
+// flushWith is flush, with what flushes the disks below targets that only forward.
+func (t *Table) flushWith(ctx context.Context, flush func(context.Context, Disk) error) error {
 	n := len(t.flushDisks)
 	return FanOut(n+len(t.flushSegs), fanWidth, func(i int) error {
 		if i < n {
-			if err := t.flushDisks[i].Submit(ctx, Request{Op: OpFlush}); err != nil {
+			if err := flush(ctx, t.flushDisks[i]); err != nil {
 				return t.located(t.segmentOn(t.flushDisks[i]), Request{Op: OpFlush}, err)
 			}
 			return nil

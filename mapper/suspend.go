@@ -37,18 +37,15 @@ func (d *Device) suspend(ctx context.Context, noFlush bool) error {
 		}
 	}
 	if err := d.gate.shut(ctx); err != nil {
-		if t != nil {
-			for i := range t.segs {
-				if u, ok := t.segs[i].target.(SuspendUndoer); ok {
-					u.PreSuspendUndo()
-				}
-			}
-		}
-		d.wakeRequeued()
+		d.undoSuspend(t)
 		return fmt.Errorf("I/O is still in flight: %w", err)
 	}
 	if t != nil {
-		d.settle(ctx, t, noFlush)
+		if err := d.settle(ctx, t, noFlush); err != nil {
+			d.gate.open()
+			d.undoSuspend(t)
+			return fmt.Errorf("the flush before the suspend: %w", err)
+		}
 	}
 	d.mu.Lock()
 	d.suspended = true
@@ -56,15 +53,31 @@ func (d *Device) suspend(ctx context.Context, noFlush bool) error {
 	return nil
 }
 
+// undoSuspend tells the targets of t, which may be nil, that I/O goes on. The gate is open again.
+func (d *Device) undoSuspend(t *Table) {
+	if t != nil {
+		for i := range t.segs {
+			if u, ok := t.segs[i].target.(SuspendUndoer); ok {
+				u.PreSuspendUndo()
+			}
+		}
+	}
+	d.wakeRequeued()
+}
+
 // settle flushes a drained table and lets its targets commit. Errors do not keep the device from being
 // suspended, as in the kernel; they are logged, and a disk that could not flush says so to everyone after.
-func (d *Device) settle(ctx context.Context, t *Table, noFlush bool) {
-	ctx = context.WithoutCancel(ctx) // a half-made change is finished
+// The error is that ctx ended while a flush waited; nothing was committed then.
+func (d *Device) settle(ctx context.Context, t *Table, noFlush bool) error {
 	if !noFlush && !t.readOnly {
-		if err := t.flush(ctx); err != nil {
+		if err := t.flushWith(ctx, flushStill); err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
 			d.mgr.log.Printf("device-mapper: core: %s: flush before suspend: %v", d.Number(), err)
 		}
 	}
+	ctx = context.WithoutCancel(ctx) // a half-made change is finished
 	for i := range t.segs {
 		if p, ok := t.segs[i].target.(PostSuspender); ok {
 			if err := p.PostSuspend(ctx); err != nil {
@@ -72,6 +85,7 @@ func (d *Device) settle(ctx context.Context, t *Table, noFlush bool) {
 			}
 		}
 	}
+	return nil
 }
 
 // ResumeOptions modify the suspend that a resume with a new table implies.

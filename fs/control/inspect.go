@@ -170,11 +170,18 @@ func lines(have []mapper.TableLine) []Line {
 	return out
 }
 
-// Save returns the commands that would re-create what is mapped, those below first.
+// Save returns the commands that would re-create what is mapped, those below first. Suspends come last and from the
+// top, as a suspended device answers nobody who stands on it.
 func Save(m *mapper.Manager) string {
 	var b strings.Builder
-	for _, d := range m.BottomUp() {
+	devices := m.BottomUp()
+	for _, d := range devices {
 		save(&b, d)
+	}
+	for i := len(devices) - 1; i >= 0; i-- {
+		if i := devices[i].Info(); i.Suspended {
+			fmt.Fprintf(&b, "suspend %s\n", mapper.QuoteArg(i.Name))
+		}
 	}
 	return b.String()
 }
@@ -205,9 +212,6 @@ func save(b *strings.Builder, d *mapper.Device) {
 	}
 	if g := i.Geometry; g != (mapper.Geometry{}) {
 		fmt.Fprintf(b, "setgeometry %s %d %d %d %d\n", name, g.Cylinders, g.Heads, g.Sectors, g.Start)
-	}
-	if i.Suspended {
-		fmt.Fprintf(b, "suspend %s\n", name)
 	}
 }
 

@@ -91,7 +91,7 @@ func (s *Session) answer(reply string, err error) error {
 	s.ran = true
 	switch {
 	case err != nil:
-		s.reply = "error: " + err.Error() + "\n"
+		s.reply = "error: " + cut(err.Error()) + "\n"
 	case reply == "":
 		s.reply = "ok\n"
 	default:
@@ -101,6 +101,15 @@ func (s *Session) answer(reply string, err error) error {
 		}
 	}
 	return err
+}
+
+// cut shortens the text of an error, which may quote a word of megabytes.
+func cut(text string) string {
+	const most = 8 << 10
+	if len(text) <= most {
+		return text
+	}
+	return text[:most] + " ..."
 }
 
 // Reply returns the reply to the last command. ran is false if there was none yet.

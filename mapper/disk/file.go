@@ -115,15 +115,12 @@ func (d *File) read(r mapper.Request) error {
 }
 
 func (d *File) write(r mapper.Request) error {
+	if r.Flags&mapper.FlagFUA != 0 {
+		return d.writeDurable(r)
+	}
 	p, off := r.Data, r.Start.Bytes()
 	for len(p) > 0 {
-		var n int
-		var err error
-		if r.Flags&mapper.FlagFUA != 0 {
-			n, err = unix.Pwritev2(d.fd, [][]byte{p}, off, unix.RWF_DSYNC)
-		} else {
-			n, err = unix.Pwrite(d.fd, p, off)
-		}
+		n, err := unix.Pwrite(d.fd, p, off)
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -135,6 +132,40 @@ func (d *File) write(r mapper.Request) error {
 		p, off = p[n:], off+int64(n)
 	}
 	return nil
+}
+
+// pwriteDurable is pwrite(2) with RWF_DSYNC. Tests replace it.
+var pwriteDurable = func(fd int, p []byte, off int64) (int, error) {
+	return unix.Pwritev2(fd, [][]byte{p}, off, unix.RWF_DSYNC)
+}
+
+// writeDurable is write with FlagFUA. Where RWF_DSYNC fails, writing and syncing apart tells which of them did: a
+// failed sync may have been told of an earlier write that was lost, of which the system speaks only once. So it counts as
+// a failed flush.
+func (d *File) writeDurable(r mapper.Request) error {
+	p, off := r.Data, r.Start.Bytes()
+	for len(p) > 0 {
+		n, err := pwriteDurable(d.fd, p, off)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return d.writeThenFlush(r, err)
+		}
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
+}
+
+func (d *File) writeThenFlush(r mapper.Request, cause error) error {
+	r.Flags &^= mapper.FlagFUA
+	if err := d.write(r); err != nil {
+		return err
+	}
+	if cause != nil && !errors.Is(cause, unix.EOPNOTSUPP) && !errors.Is(cause, unix.ENOSYS) {
+		return d.fail(cause)
+	}
+	return d.flush()
 }
 
 // bounced carries out r through a buffer that suits direct I/O.
@@ -206,6 +237,11 @@ func (d *File) flush() error {
 	if err == 0 {
 		return d.flushError() // another flush may have been told of a loss meanwhile
 	}
+	return d.fail(err)
+}
+
+// fail remembers that a flush failed and returns the error of the first.
+func (d *File) fail(err error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.failed == nil {
@@ -259,6 +295,9 @@ func (d *File) Extent(_ context.Context, s, max mapper.Sector) (run mapper.Secto
 		return max, true, nil
 	}
 	n := mapper.SectorsOf(at+mapper.SectorSize-1) - s
+	if at <= off {
+		n = 1 // the hole was made meanwhile
+	}
 	return min(n, max), true, nil
 }
 
