@@ -224,7 +224,7 @@ func (g *Guest) Close() {
 		case <-g.ended:
 		case <-time.After(3 * time.Second):
 		}
-		syscall.Kill(-g.cmd.Process.Pid, syscall.SIGKILL)
+		syscall.Kill(-g.cmd.Process.Pid, syscall.SIGKILL) //nolint:errcheck // most often nothing is left
 		<-g.ended
 		drained.Wait()
 	}

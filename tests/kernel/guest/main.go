@@ -31,7 +31,7 @@ func main() {
 		fmt.Printf("guest: %v\n", err)
 	}
 	unix.Sync()
-	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF) //nolint:errcheck // it does not return
 }
 
 // run sets up the guest and serves the host.
