@@ -190,3 +190,28 @@ func (p *player) reopen() error {
 	}
 	return nil
 }
+
+// again returns the scenario that makes what there is, on disks that have their content.
+func (p *player) again(s *Scenario) *Scenario {
+	a := &Scenario{Name: s.Name, About: "the devices of " + s.Name + " on its disks"}
+	for _, step := range s.Steps {
+		if step.Words[0] == "disk" {
+			a.Steps = append(a.Steps, step)
+		}
+	}
+	for _, dev := range p.devices {
+		if i, err := p.d.Info(dev.Name); err != nil || !i.Live {
+			continue
+		}
+		words := []string{"create", dev.Name}
+		if dev.ReadOnly {
+			words = append(words, "ro")
+		}
+		lines := []string{strings.Join(words, " ") + " {"}
+		for _, l := range dev.Table {
+			lines = append(lines, strings.TrimSpace(fmt.Sprintf("%d %d %s %s", l.Start, l.Len, l.Type, l.Params)))
+		}
+		a.Steps = append(a.Steps, Step{Words: words, Table: dev.Table, Lines: append(lines, "}")})
+	}
+	return a
+}

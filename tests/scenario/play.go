@@ -37,20 +37,26 @@ type device struct {
 	inactiveRO bool
 }
 
-// Play plays s and takes down what is left of it. The error is a *Skip if the driver cannot play s, else something
+// Play plays s and takes down what is left of it. The error is one of IsCannot if the driver cannot play s, else something
 // that is wrong with the driver or with s.
 func Play(s *Scenario, d Driver) (Transcript, error) {
+	t, _, err := PlayOn(s, d)
+	return t, err
+}
+
+// PlayOn plays s as Play does, and returns the scenario that makes the same devices again on the disks as they are left.
+func PlayOn(s *Scenario, d Driver) (t Transcript, again *Scenario, err error) {
 	p := &player{d: d, open: make(map[string]func()), begun: make(map[string]chan string)}
 	d.Log() // forget
-	var t Transcript
-	err := p.steps(s, &t)
+	err = p.steps(s, &t)
 	if err == nil {
+		again = p.again(s)
 		err = p.final(&t)
 	}
 	if e := p.end(); err == nil && e != nil {
 		err = fmt.Errorf("%s: clearing up: %w", s.Name, e)
 	}
-	return t, err
+	return t, again, err
 }
 
 func (p *player) steps(s *Scenario, t *Transcript) error {

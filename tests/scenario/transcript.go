@@ -21,7 +21,7 @@ func (t Transcript) Text() string {
 	return b.String()
 }
 
-// ParseTranscript reads what Text wrote. Lines that begin with # before the first step are passed over.
+// ParseTranscript reads what Text wrote. Empty lines and those that begin with # before the first step are passed over.
 func ParseTranscript(text string) (Transcript, error) {
 	var t Transcript
 	for i, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
@@ -30,7 +30,7 @@ func ParseTranscript(text string) (Transcript, error) {
 		switch {
 		case isStep:
 			t = append(t, Result{Step: step})
-		case len(t) == 0 && strings.HasPrefix(line, "#"):
+		case len(t) == 0 && (line == "" || strings.HasPrefix(line, "#")):
 		case len(t) == 0:
 			return nil, fmt.Errorf("line %d: %q before the first step", i+1, line)
 		case isMore:

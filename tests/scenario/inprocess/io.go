@@ -88,10 +88,10 @@ func (d *Driver) Discard(name string, start, count uint64) error {
 		switch {
 		case dev.ReadOnly():
 			return mapper.ErrReadOnly
-		case start+count > uint64(dev.Sectors()):
-			return mapper.ErrInvalid
 		case dev.Limits().MaxDiscard == 0:
 			return mapper.ErrNotSupported
+		case start+count > uint64(dev.Sectors()):
+			return mapper.ErrInvalid
 		}
 		return dev.Submit(ctx, mapper.Request{Op: mapper.OpDiscard, Start: mapper.Sector(start), Count: mapper.Sector(count)})
 	})
