@@ -15,7 +15,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 T ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-all check lint race fuzz e2e bench docs setup install uninstall clean
+.PHONY: help build demo test test-all check lint race fuzz golden oracle fidelity e2e bench docs setup install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ fuzz: ## every fuzz test for T=30s; a failure is kept in testdata and is a test 
 			$(GO) test ./$$(dirname $$f) -run NONE -fuzz "^$$name$$" -fuzztime $(T) -fuzzminimizetime 100x || exit 1; \
 		done; \
 	done
+
+golden: ## record anew what the kernel does with the scenarios in tests/scenarios
+	$(GO) test -count=1 ./tests/kernel -run TestGoldens -golden
 
 e2e: setup build ## the tests of the built program alone
 	@tests/gotest.sh -count=1 ./tests/e2e/...

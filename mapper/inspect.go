@@ -3,6 +3,7 @@ package mapper
 import (
 	"context"
 	"fmt"
+	"strings"
 )
 
 // A Slot is one of the two places for a table.
@@ -108,10 +109,10 @@ func (d *Device) Disks(slot Slot) []Disk {
 // Message hands a message to the target at sector s of the live table, or to the core if it begins
 // with @. The reply may be empty.
 func (d *Device) Message(ctx context.Context, s Sector, args []string) (string, error) {
-	if len(args) == 0 {
+	if len(args) == 0 || len(args) == 1 && args[0] == "" {
 		return "", d.refuseMessage("Empty message received.", "")
 	}
-	if args[0] != "" && args[0][0] == '@' {
+	if strings.HasPrefix(args[0], "@") {
 		return "", d.coreMessage(args)
 	}
 	t, release := d.hold(LiveSlot)
@@ -136,7 +137,10 @@ func (d *Device) Message(ctx context.Context, s Sector, args []string) (string, 
 
 // coreMessage answers messages that are for no target.
 func (d *Device) coreMessage(args []string) error {
-	if args[0] == "@cancel_deferred_remove" && len(args) == 1 {
+	if args[0] == "@cancel_deferred_remove" {
+		if len(args) != 1 {
+			return d.refuseMessage("Invalid arguments for @cancel_deferred_remove", fmt.Sprintf("%d, want none", len(args)-1))
+		}
 		d.mgr.mu.Lock()
 		defer d.mgr.mu.Unlock()
 		d.deferred = false

@@ -339,7 +339,7 @@ func (m *Manager) rename(name, newName string) (*Device, error) {
 	m.byName.Delete(name)
 	d.name.Store(&newName)
 	m.byName.Store(newName, d)
-	d.events.bump()
+	d.namedAnew()
 	return d, nil
 }
 
@@ -356,7 +356,7 @@ func (m *Manager) SetUUID(name, uuid string) error {
 	}
 	d := m.ByName(name)
 	if d == nil {
-		m.log.Printf("device-mapper: ioctl: Unable to rename non-existent device, %s to %s", name, uuid)
+		m.log.Printf("device-mapper: ioctl: Unable to rename non-existent device, %s to uuid %s", name, uuid)
 		return ErrNotFound
 	}
 	if d.uuid != "" {
@@ -365,6 +365,13 @@ func (m *Manager) SetUUID(name, uuid string) error {
 	}
 	d.uuid = uuid
 	m.byUUID[uuid] = d
-	d.events.bump()
+	d.namedAnew()
 	return nil
+}
+
+// namedAnew counts a change of name or uuid as an event, if anybody can have been waiting for one: of a live table.
+func (d *Device) namedAnew() {
+	if d.live.Load() != nil {
+		d.events.bump()
+	}
 }

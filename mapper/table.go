@@ -186,11 +186,26 @@ func (t *Table) stackLimits() (int, error) {
 	}
 	t.limits.Split, t.limits.SplitDiscard = 0, false
 	t.limits.ReadOnly = t.readOnly
+	return t.alignLines()
+}
+
+// alignLines finds a line whose end is amid a block of the table, unless the lines that the rest of the block is in have
+// blocks small enough for it. As the kernel it reports the line that has too large ones, else the number after the last.
+func (t *Table) alignLines() (int, error) {
+	block := t.limits.LogicalSectors()
+	rest := Sector(0) // of the block that the line before ends in
 	for i := range t.segs {
 		seg := &t.segs[i]
-		if n := t.limits.LogicalSectors(); seg.start%n != 0 || (seg.end-seg.start)%n != 0 {
+		length := seg.end - seg.start
+		line := i
+		tooLarge := rest < length && rest%seg.limits.LogicalSectors() != 0
+		if !tooLarge {
+			rest = (block - seg.end%block) % block
+			line++
+		}
+		if tooLarge || rest != 0 && line == len(t.segs) {
 			return i, BadArg(fmt.Sprintf("table line %d (start sect %d len %d) not aligned to h/w logical block size %d",
-				i, seg.start, seg.end-seg.start, t.limits.LogicalBlock), "")
+				line, seg.start, length, t.limits.LogicalBlock), "")
 		}
 	}
 	return 0, nil

@@ -1,0 +1,141 @@
+package kernel
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"dmfs/tests/scenario"
+	"dmfs/tests/scenario/inprocess"
+	"dmfs/tests/scenario/random"
+)
+
+var (
+	seed  = flag.Uint64("seed", 1, "seed of the first random scenario; each next has the next")
+	cases = flag.Int("n", 24, "random scenarios to play")
+)
+
+// crossEvery is how many random scenarios there are to one whose disks are exchanged.
+const crossEvery = 4
+
+// What comes by chance is done as the kernel does it: results, tables, data of devices and disks.
+func TestRandom(t *testing.T) {
+	boot(t)
+	_, ds := load(t)
+	began := time.Now()
+	for i := range *cases {
+		s := random.Make(*seed + uint64(i))
+		err := judge(t, ds, s, i%crossEvery == 0)
+		if err == nil {
+			continue
+		}
+		least := random.Shrink(s, 150, func(try *scenario.Scenario) bool { return judge(t, ds, try, i%crossEvery == 0) != nil })
+		path := keep(t, least)
+		t.Errorf("%s: %v\nof which the smallest that fails, in %s, is\n%s%v\nto repeat: make oracle SEED=%d N=1",
+			s.Name, err, path, least.Text(), judge(t, ds, least, i%crossEvery == 0), *seed+uint64(i))
+		if t.Failed() && i > 0 && time.Since(began) > 5*time.Minute {
+			break
+		}
+	}
+	took := time.Since(began)
+	t.Logf("%d random scenarios in %v: %.0f a minute", *cases, took.Round(time.Second), float64(*cases)/took.Minutes())
+}
+
+// keep saves a scenario that fails, where it outlives the test.
+func keep(t *testing.T, s *scenario.Scenario) string {
+	t.Helper()
+	dir := filepath.Join("..", "..", "build", "oracle")
+	path := filepath.Join(dir, s.Name+".scenario")
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(path, []byte(s.Text()), 0o644)); err != nil {
+		t.Error(err)
+	}
+	return path
+}
+
+// judge plays s in process and in the kernel, and returns how they differ. With cross, each then makes the devices on
+// the disks that the other has written.
+func judge(t *testing.T, ds *scenario.Differences, s *scenario.Scenario, cross bool) error {
+	t.Helper()
+	dir := t.TempDir()
+	ours, theirs := filepath.Join(dir, "ours"), filepath.Join(dir, "theirs")
+	if err := errors.Join(os.Mkdir(ours, 0o755), os.Mkdir(theirs, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	got, again, err := scenario.PlayOn(s, inprocess.New(ours))
+	if err != nil {
+		return err
+	}
+	images := Images{}
+	if cross {
+		images.To = theirs
+	}
+	want, err := boot(t).Play(s, images)
+	if err != nil {
+		renew(t)
+		return err
+	}
+	if err := ds.Compare(s.Name, "process", want, got); err != nil || !cross {
+		return err
+	}
+	return exchange(t, ds, again, ours, theirs)
+}
+
+// renew gives up a guest that does not answer as it should.
+func renew(t *testing.T) {
+	t.Helper()
+	guest.Close()
+	guest.Guest = nil
+}
+
+// exchange has each side make the devices on the disks of the other.
+func exchange(t *testing.T, ds *scenario.Differences, again *scenario.Scenario, ours, theirs string) error {
+	t.Helper()
+	want, err := boot(t).Play(again, Images{From: ours})
+	if err != nil {
+		renew(t)
+		return fmt.Errorf("the kernel on our disks: %w", err)
+	}
+	d := inprocess.New(t.TempDir())
+	d.From = theirs
+	got, err := scenario.Play(again, d)
+	if err == nil {
+		err = ds.Compare(again.Name, "process", want, got)
+	}
+	if err != nil {
+		return fmt.Errorf("on each other's disks: %w", err)
+	}
+	return nil
+}
+
+// Disks that one side has written are read by the other through the same tables.
+func TestCrossOpening(t *testing.T) {
+	boot(t)
+	list, ds := load(t)
+	for _, s := range list {
+		t.Run(s.Name, func(t *testing.T) {
+			dir := t.TempDir()
+			ours, theirs := filepath.Join(dir, "ours"), filepath.Join(dir, "theirs")
+			if err := errors.Join(os.Mkdir(ours, 0o755), os.Mkdir(theirs, 0o755)); err != nil {
+				t.Fatal(err)
+			}
+			_, again, err := scenario.PlayOn(s, inprocess.New(ours))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(again.Steps) == 0 {
+				return // it has no disks
+			}
+			if _, err := boot(t).Play(s, Images{To: theirs}); err != nil {
+				t.Fatal(err)
+			}
+			if err := exchange(t, ds, again, ours, theirs); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -1,0 +1,71 @@
+package scenario
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A Result is a step and what came of it.
+type Result struct{ Step, Text string }
+
+// A Transcript is what came of a scenario.
+type Transcript []Result
+
+// Text returns the transcript as it is kept in files: "$ " before the first line of a step, "> " before its others.
+func (t Transcript) Text() string {
+	var b strings.Builder
+	for _, r := range t {
+		fmt.Fprintf(&b, "$ %s\n", strings.ReplaceAll(r.Step, "\n", "\n> "))
+		fmt.Fprintf(&b, "%s\n", r.Text)
+	}
+	return b.String()
+}
+
+// ParseTranscript reads what Text wrote. Empty lines and those that begin with # before the first step are passed over.
+func ParseTranscript(text string) (Transcript, error) {
+	var t Transcript
+	for i, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
+		step, isStep := strings.CutPrefix(line, "$ ")
+		more, isMore := strings.CutPrefix(line, "> ")
+		switch {
+		case isStep:
+			t = append(t, Result{Step: step})
+		case len(t) == 0 && (line == "" || strings.HasPrefix(line, "#")):
+		case len(t) == 0:
+			return nil, fmt.Errorf("line %d: %q before the first step", i+1, line)
+		case isMore:
+			t[len(t)-1].Step += "\n" + more
+		default:
+			last := &t[len(t)-1]
+			last.Text = strings.TrimPrefix(last.Text+"\n"+line, "\n")
+		}
+	}
+	return t, nil
+}
+
+// A LogTail tells what was added to a log of ours since it was last asked.
+type LogTail struct{ seen string }
+
+// Fresh returns what the device mapper said in the lines of text that are new, without their times. Lines that the kernel
+// has no counterpart for, of the control file and of failed I/O, are left out.
+func (l *LogTail) Fresh(text string) []string {
+	fresh := text
+	if rest, ok := strings.CutPrefix(text, l.seen); ok {
+		fresh = rest
+	} else if last := strings.LastIndex(strings.TrimSuffix(l.seen, "\n"), "\n"); last >= 0 {
+		// The log has dropped its oldest lines.
+		if at := strings.LastIndex(text, l.seen[last:]); at >= 0 {
+			fresh = text[at+len(l.seen)-last:]
+		}
+	}
+	l.seen = text
+	var found []string
+	for line := range strings.Lines(fresh) {
+		_, said, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		ours := strings.HasPrefix(said, "device-mapper: I/O error") || strings.HasSuffix(said, " more I/O errors")
+		if strings.HasPrefix(said, "device-mapper: ") && !ours {
+			found = append(found, said)
+		}
+	}
+	return found
+}
