@@ -276,7 +276,11 @@ func (d *Device) flushStill(ctx context.Context) error {
 		if d.live.Load() == nil {
 			return nil
 		}
-		return d.pass(ctx, func(t *Table) error { return t.flushWith(ctx, flushStill) })
+		err := d.pass(ctx, func(t *Table) error { return t.flushWith(ctx, flushStill) })
+		if d.live.Load() == nil {
+			return nil // it was removed meanwhile, which flushes
+		}
+		return err
 	}
 	t, release := d.hold(LiveSlot)
 	defer release()
