@@ -93,7 +93,11 @@ func (d *Driver) Discard(name string, start, count uint64) error {
 		case dev.ReadOnly():
 			return mapper.ErrReadOnly
 		}
-		return dev.Submit(ctx, mapper.Request{Op: mapper.OpDiscard, Start: mapper.Sector(start), Count: mapper.Sector(count)})
+		err := dev.Submit(ctx, mapper.Request{Op: mapper.OpDiscard, Start: mapper.Sector(start), Count: mapper.Sector(count)})
+		if errors.Is(err, mapper.ErrNotSupported) {
+			return nil // a device below that cannot after all: a discard is a hint, the kernel's block layer forgets it, too
+		}
+		return err
 	})
 }
 
