@@ -11,8 +11,10 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-# T is how long each fuzz test runs.
+# T is how long each fuzz test runs; SEED and N say which and how many random scenarios `make oracle` plays.
 T ?= 30s
+SEED ?= 1
+N ?= 200
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-all check lint race fuzz golden oracle fidelity e2e bench docs setup install uninstall clean
@@ -55,6 +57,9 @@ fuzz: ## every fuzz test for T=30s; a failure is kept in testdata and is a test 
 
 golden: ## record anew what the kernel does with the scenarios in tests/scenarios
 	$(GO) test -count=1 ./tests/kernel -run TestGoldens -golden
+
+oracle: ## N=200 random scenarios from SEED=1 on, here and in the kernel; a failure is made small and kept in build/oracle
+	$(GO) test -count=1 -timeout 24h ./tests/kernel -v -run TestRandom -seed $(SEED) -cases $(N)
 
 e2e: setup build ## the tests of the built program alone
 	@tests/gotest.sh -count=1 ./tests/e2e/...

@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/BurntSushi/toml v1.6.0 // the configuration file; the reader that reports positions and has no dependencies
 	github.com/hanwen/go-fuse/v2 v2.12.1 // the FUSE protocol; its raw API is as fast as a loop of our own
+	github.com/klauspost/compress v1.20.3 // tests only: the disks in tests/images are packed with zstd
 	golang.org/x/sys v0.49.0 // Linux system calls and their constants beyond package syscall
 )
 

@@ -6,17 +6,18 @@ import (
 )
 
 // FanOut calls f(0) to f(n-1), at most width at a time, the first on the caller's goroutine, and waits for all.
-// It returns the error of the lowest index that failed. After an error no further call is
-// begun; those that run are waited for, since they use the caller's buffers.
+// It returns the error of the lowest index that failed. The others are called all the same: of a write across a bad
+// sector all the rest is written, as the kernel does, and of a flush all other disks are flushed.
 func FanOut(n, width int, f func(i int) error) error {
 	width = min(width, n)
 	if width <= 1 {
+		var first error
 		for i := range n {
-			if err := f(i); err != nil {
-				return err
+			if err := f(i); err != nil && first == nil {
+				first = err
 			}
 		}
-		return nil
+		return first
 	}
 	var (
 		next   atomic.Int64
@@ -32,7 +33,6 @@ func FanOut(n, width int, f func(i int) error) error {
 				return
 			}
 			if err := f(i); err != nil {
-				next.Store(int64(n))
 				mu.Lock()
 				if i < lowest {
 					lowest, first = i, err

@@ -33,20 +33,22 @@ func TestFanOutRunsAllOnceWithinWidth(t *testing.T) {
 	}
 }
 
-func TestFanOutReportsTheLowestFailure(t *testing.T) {
-	var after atomic.Int64
-	err := FanOut(1000, 4, func(i int) error {
-		if i >= 10 {
-			after.Add(1)
-			return fmt.Errorf("call %d", i)
+func TestFanOutReportsTheLowestFailureAndDoesTheRest(t *testing.T) {
+	for _, width := range []int{1, 4} {
+		var calls atomic.Int64
+		err := FanOut(1000, width, func(i int) error {
+			calls.Add(1)
+			if i >= 10 {
+				return fmt.Errorf("call %d", i)
+			}
+			return nil
+		})
+		if err == nil || err.Error() != "call 10" {
+			t.Errorf("by %d: got %v, want call 10", width, err)
 		}
-		return nil
-	})
-	if err == nil || err.Error() != "call 10" {
-		t.Errorf("got %v, want call 10", err)
-	}
-	if n := after.Load(); n > 8 {
-		t.Errorf("%d calls began after the failure", n)
+		if n := calls.Load(); n != 1000 {
+			t.Errorf("by %d: %d calls, want all", width, n)
+		}
 	}
 	want := errors.New("one")
 	if err := FanOut(1, 4, func(int) error { return want }); !errors.Is(err, want) {

@@ -17,6 +17,9 @@ func (t *Table) submit(ctx context.Context, r Request) error {
 	if t.readOnly && r.Op != OpRead {
 		return ErrReadOnly
 	}
+	if r.Op == OpDiscard && t.limits.MaxDiscard == 0 {
+		return ErrNotSupported // whatever the segments at hand could do: a device discards as a whole or not at all
+	}
 	seg := t.find(r.Start)
 	if seg.whole(r) == r.Count {
 		return t.submitPiece(ctx, seg, r)

@@ -16,7 +16,7 @@ import (
 
 var (
 	seed  = flag.Uint64("seed", 1, "seed of the first random scenario; each next has the next")
-	cases = flag.Int("n", 24, "random scenarios to play")
+	cases = flag.Int("cases", 24, "random scenarios to play")
 )
 
 // crossEvery is how many random scenarios there are to one whose disks are exchanged.

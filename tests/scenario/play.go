@@ -19,7 +19,7 @@ import (
 const grace = 60 * time.Millisecond
 
 // patience is how long an I/O that should end may take.
-const patience = 10 * time.Second
+const patience = 2 * time.Second
 
 // A player plays one scenario.
 type player struct {
@@ -28,6 +28,7 @@ type player struct {
 	devices []*device // in the order they were made
 	open    map[string]func()
 	begun   map[string]chan string
+	stuck   []chan string // I/O that did not end
 }
 
 // A device is what reopen has to make again.
@@ -135,10 +136,19 @@ func (p *player) final(t *Transcript) error {
 	return nil
 }
 
-// end takes everything down; what stands on others goes first, whichever that is.
+// end takes everything down, after what still waits.
 func (p *player) end() error {
 	for _, r := range p.open {
 		r()
+	}
+	for _, c := range p.begun {
+		p.stuck = append(p.stuck, c)
+	}
+	for _, c := range p.stuck {
+		for _, dev := range p.devices {
+			p.d.Resume(dev.Name, true) //nolint:errcheck // it may be gone, or have no table
+		}
+		<-c
 	}
 	return p.d.Close()
 }
@@ -157,10 +167,10 @@ func (p *player) isDisk(name string) bool { return slices.Contains(p.disks, name
 // step plays a step and returns what it says.
 func (p *player) step(s Step) (string, error) {
 	w := s.Words
-	if text, err, ok := p.io(w); ok {
-		return text, err
-	}
 	switch w[0] {
+	case "fill", "read", "write", "discard", "zeroout", "flush", "hash":
+		p.begin(w, "")
+		return p.await("")
 	case "disk":
 		return "", p.disk(w[1:])
 	case "open":
@@ -178,30 +188,42 @@ func (p *player) step(s Step) (string, error) {
 		delete(p.open, w[1])
 		return "", nil
 	case "begin":
-		c := make(chan string, 1)
-		p.begun[w[1]] = c
-		go func() {
-			text, err, ok := p.io(w[2:])
-			if !ok {
-				text = "no I/O step"
-			}
-			c <- p.ioText(text, err)
-		}()
+		p.begin(w[2:], w[1])
 		return "", nil
 	case "waits":
 		return p.waits(w[1])
 	case "end":
-		defer delete(p.begun, w[1])
-		select {
-		case text := <-p.begun[w[1]]:
-			return text, nil
-		case <-time.After(patience):
-			return "still waiting", nil
-		}
+		return p.await(w[1])
 	case "reopen":
 		return "", p.reopen()
 	}
 	return p.control(s)
+}
+
+// begin starts an I/O step.
+func (p *player) begin(w []string, id string) {
+	c := make(chan string, 1)
+	p.begun[id] = c
+	go func() {
+		text, err, ok := p.io(w)
+		if !ok {
+			text = "no I/O step"
+		}
+		c <- p.ioText(text, err)
+	}()
+}
+
+// await returns the result of an I/O step that was begun. One that does not end is forgotten until the end.
+func (p *player) await(id string) (string, error) {
+	c := p.begun[id]
+	delete(p.begun, id)
+	select {
+	case text := <-c:
+		return text, nil
+	case <-time.After(patience):
+		p.stuck = append(p.stuck, c)
+		return "still waiting", nil
+	}
 }
 
 func (p *player) ioText(text string, err error) string {

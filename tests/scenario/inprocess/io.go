@@ -86,14 +86,18 @@ func (d *Driver) Write(name string, start uint64, p []byte, fua bool) (n int, er
 func (d *Driver) Discard(name string, start, count uint64) error {
 	return d.on(name, func(ctx context.Context, dev *mapper.Device) error {
 		switch {
-		case dev.ReadOnly():
-			return mapper.ErrReadOnly
 		case dev.Limits().MaxDiscard == 0:
 			return mapper.ErrNotSupported
 		case start+count > uint64(dev.Sectors()):
 			return mapper.ErrInvalid
+		case dev.ReadOnly():
+			return mapper.ErrReadOnly
 		}
-		return dev.Submit(ctx, mapper.Request{Op: mapper.OpDiscard, Start: mapper.Sector(start), Count: mapper.Sector(count)})
+		err := dev.Submit(ctx, mapper.Request{Op: mapper.OpDiscard, Start: mapper.Sector(start), Count: mapper.Sector(count)})
+		if errors.Is(err, mapper.ErrNotSupported) {
+			return nil // a device below that cannot after all: a discard is a hint, the kernel's block layer forgets it, too
+		}
+		return err
 	})
 }
 

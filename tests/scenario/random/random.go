@@ -13,22 +13,43 @@ import (
 type maker struct {
 	*rand.Rand
 	lines   []string
-	disks   []place
+	disks   []*place
 	devices []*device
 	serial  int
 	grain   int // offsets and lengths are multiples, in sectors: 8 if a disk has blocks of 4096 bytes
 }
 
-// A place is what a table line may name.
+// A place is what a table line may name. No sector of it is used twice: the order of writes to one sector that come
+// from one request is nobody's promise.
 type place struct {
 	name string
 	size int // sectors
+	used [][2]int
+}
+
+// take finds n sectors that are not used yet.
+func (p *place) take(m *maker, n int) (start int, ok bool) {
+	if n > p.size {
+		return 0, false
+	}
+	for range 8 {
+		start = m.upTo(p.size - n)
+		free := true
+		for _, u := range p.used {
+			free = free && (start >= u[1] || start+n <= u[0])
+		}
+		if free {
+			p.used = append(p.used, [2]int{start, start + n})
+			return start, true
+		}
+	}
+	return 0, false
 }
 
 // A device is one that was made. What stands on another keeps its size, and nothing stands on a read-only one.
 type device struct {
 	place
-	used, readOnly, suspended bool
+	below, readOnly, suspended bool // below: something stands on it
 }
 
 // Make returns the scenario of a seed.
@@ -47,7 +68,7 @@ func Make(seed uint64) *scenario.Scenario {
 		}
 		m.add("table %s", d.name)
 		m.add("status %s", d.name)
-		m.add("info %s", d.name)
+		m.add("deps %s", d.name)
 	}
 	s, err := scenario.Parse(fmt.Sprintf("random-%d", seed), fmt.Sprintf("# Made by chance from seed %d.\n", seed)+strings.Join(m.lines, "\n"))
 	if err != nil {
@@ -72,7 +93,7 @@ func (m *maker) makeDisks() {
 		m.grain = 8
 	}
 	for i := range 1 + m.IntN(3) {
-		d := place{name: string(rune('a' + i)), size: (64 + m.IntN(2000)) &^ (m.grain - 1)}
+		d := &place{name: string(rune('a' + i)), size: (64 + m.IntN(4000)) &^ (m.grain - 1)}
 		block := ""
 		if large && (i == 0 || m.IntN(2) == 0) {
 			block = " 4096"
@@ -84,19 +105,23 @@ func (m *maker) makeDisks() {
 	}
 }
 
-// below returns something with at least n sectors to stand on. Some devices are, and from then on are used.
-func (m *maker) below(n int, not string) (name string, size int, ok bool) {
+// below returns n sectors to stand on, of a disk or of a device that was made before.
+func (m *maker) below(n int, not string) (name string, start int, ok bool) {
 	for range 20 {
 		if len(m.devices) > 0 && m.IntN(3) == 0 {
 			d := m.devices[m.IntN(len(m.devices))]
-			if d.size >= n && !d.readOnly && d.name < not {
-				d.used = true
-				return d.name, d.size, true
+			if d.readOnly || d.suspended || d.name >= not {
+				continue
+			}
+			if start, ok := d.take(m, n); ok {
+				d.below = true
+				return d.name, start, true
 			}
 			continue
 		}
-		if d := m.disks[m.IntN(len(m.disks))]; d.size >= n {
-			return d.name, d.size, true
+		d := m.disks[m.IntN(len(m.disks))]
+		if start, ok := d.take(m, n); ok {
+			return d.name, start, true
 		}
 	}
 	return "", 0, false
@@ -140,11 +165,11 @@ func (m *maker) segment(device string, length int, exact bool) (text string, n i
 			}
 		}
 	}
-	name, size, ok := m.below(length, device)
+	name, start, ok := m.below(length, device)
 	if !ok {
 		return "zero", length
 	}
-	return fmt.Sprintf("linear @%s@ %d", name, m.upTo(size-length)), length
+	return fmt.Sprintf("linear @%s@ %d", name, start), length
 }
 
 // striped returns a striped target for about so many sectors, 0 if there is no room.
@@ -154,11 +179,11 @@ func (m *maker) striped(device string, length int) (text string, n int) {
 	width := max(1, length/stripes/chunk) * chunk
 	text = fmt.Sprintf("striped %d %d", stripes, chunk)
 	for range stripes {
-		name, size, ok := m.below(width, device)
+		name, start, ok := m.below(width, device)
 		if !ok {
 			return "", 0
 		}
-		text += fmt.Sprintf(" @%s@ %d", name, m.upTo(size-width))
+		text += fmt.Sprintf(" @%s@ %d", name, start)
 	}
 	return text, width * stripes
 }
@@ -170,7 +195,7 @@ func (m *maker) create() {
 		m.bad()
 	}
 	lines, size := m.table(name, 0)
-	d := &device{place: place{name, size}, readOnly: m.IntN(8) == 0}
+	d := &device{place: place{name: name, size: size}, readOnly: m.IntN(8) == 0}
 	m.command("create "+name, d.readOnly, lines)
 	m.devices = append(m.devices, d)
 }
@@ -211,13 +236,13 @@ func (m *maker) operation() {
 		m.reload(d)
 		return
 	}
-	if m.IntN(12) == 0 && !d.used && !d.suspended {
+	if m.IntN(12) == 0 && !d.below && !d.suspended {
 		m.add("suspend %s", d.name)
 		d.suspended = true
 		return
 	}
 	if d.suspended {
-		m.add("info %s", d.name)
+		m.add("deps %s", d.name)
 		m.add("resume %s", d.name)
 		d.suspended = false
 		return
@@ -244,7 +269,7 @@ func (m *maker) operation() {
 // reload gives a device another table, of the same size if something stands on it.
 func (m *maker) reload(d *device) {
 	size := 0
-	if d.used {
+	if d.below {
 		size = d.size
 	}
 	lines, size := m.table(d.name, size)
