@@ -61,6 +61,9 @@ golden: ## record anew what the kernel does with the scenarios in tests/scenario
 oracle: ## N=200 random scenarios from SEED=1 on, here and in the kernel; a failure is made small and kept in build/oracle
 	$(GO) test -count=1 -timeout 24h ./tests/kernel -v -run TestRandom -seed $(SEED) -cases $(N)
 
+fidelity: ## write docs/fidelity.md: what is compared with the kernel, and the differences
+	$(GO) test -count=1 ./tests/fidelity -update
+
 e2e: setup build ## the tests of the built program alone
 	@tests/gotest.sh -count=1 ./tests/e2e/...
 

@@ -2,6 +2,6 @@
 // its init that plays scenarios (package guest). One boot serves any number of scenarios.
 //
 // The guest sees the host's files read-only, has one directory for what is exchanged, and keeps everything else in memory. It powers
-// off when its console ends, is killed with its process group by Close, when a scenario takes too long, and with the
-// thread that started it; so nothing of it outlives the test.
+// off when its console ends, is killed with its process group by Close, also after a scenario that took too long, and ends with the
+// process that started it, of whose sudden death only a directory is left.
 package kernel

@@ -91,8 +91,9 @@ func (g *Guest) start(initPath string) error {
 	g.cmd = exec.Command("linux.uml", "mem=256M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "init="+initPath,
 		"con=null", "con0=fd:0,fd:1", "quiet", "loglevel=1", "panic=1", "random.trust_cpu=on",
 		"uml_dir="+g.dir+"/uml", "umid=guest", "dmfs_job="+g.dir, "dmfs_modules="+mods)
-	// A session of its own is a process group of its own, which takes the kernel's helpers along when it is killed.
-	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	// A session of its own is a process group of its own, which takes the kernel's helpers along when it is killed. If this process
+	// dies it cannot do that; then a SIGTERM has the kernel end its helpers itself.
+	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
 	if g.console, err = g.cmd.StdinPipe(); err != nil {
 		return err
 	}

@@ -16,7 +16,8 @@ type maker struct {
 	disks   []*place
 	devices []*device
 	serial  int
-	grain   int // offsets and lengths are multiples, in sectors: 8 if a disk has blocks of 4096 bytes
+	fails   bool // a table has an error target: how much of a failed zeroing was done is nobody's promise
+	grain   int  // offsets and lengths are multiples, in sectors: 8 if a disk has blocks of 4096 bytes
 }
 
 // A place is what a table line may name. No sector of it is used twice: the order of writes to one sector that come
@@ -156,6 +157,7 @@ func (m *maker) segment(device string, length int, exact bool) (text string, n i
 		return "zero", length
 	case 1:
 		if m.IntN(3) == 0 {
+			m.fails = true
 			return "error", length
 		}
 	case 2, 3, 4:
@@ -251,7 +253,15 @@ func (m *maker) operation() {
 	if m.IntN(4) == 0 {
 		start = max(0, d.size-m.IntN(6))
 	}
-	switch m.IntN(9) {
+	op := m.IntN(9)
+	if m.fails {
+		if op == 0 {
+			op = 3
+		}
+		// The kernel reads parts of blocks through its cache, and then a read ends before what fails.
+		start, count = start&^(m.grain-1), (count+m.grain-1)&^(m.grain-1)
+	}
+	switch op {
 	case 0:
 		m.add("zeroout %s %d %d", d.name, start&^(m.grain-1), (count+m.grain-1)&^(m.grain-1))
 	case 1:
