@@ -33,8 +33,8 @@ type Options struct {
 	Log        *Log                  // nil means a new one
 }
 
-// An Observer is told when what the world sees of a device changes. Its methods are called without
-// locks held, and must not call control operations of the device.
+// An Observer is told when what the world sees of a device changes. Its methods are called with no mutex
+// held, but control operations of the device wait until they return, so they must not call any.
 type Observer interface {
 	Changed(d *Device) // size, read-only or file may differ
 	Gone(d *Device)    // removed or renamed away: the name is free
