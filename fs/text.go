@@ -61,7 +61,10 @@ func (t *tree) openText(c *caller, node uint64, writes bool) (*textHandle, unix.
 			return control.TableText(lines), err
 		})
 	case infoFile:
-		h.file = snapshot(func(*caller) (string, error) { return control.InfoText(d), nil })
+		h.file = snapshot(func(c *caller) (string, error) {
+			state, err := control.Describe(c, d)
+			return control.InfoText(state), err
+		})
 	case messageFile:
 		h.file = &messageWriter{dev: d}
 	case eventsFile:

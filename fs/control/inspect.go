@@ -234,40 +234,49 @@ func TableText(have []mapper.TableLine) string {
 	return b.String()
 }
 
+// ReadAhead is what info shows for every device that has a file, in sectors: the kernel's default.
+const ReadAhead = 256
+
 // InfoText returns what dmsetup info prints of d, without the empty line at the end.
-func InfoText(d *mapper.Device) string {
-	i := d.Info()
+func InfoText(d Device) string {
 	state := "ACTIVE"
-	if i.Suspended {
+	if d.Suspended {
 		state = "SUSPENDED"
 	}
-	if i.DeferredRemove {
-		state += " (DEFERRED REMOVE)"
-	}
-	if i.ReadOnly {
+	if d.ReadOnly {
 		state += " (READ-ONLY)"
+	}
+	if d.DeferredRemove {
+		state += " (DEFERRED REMOVE)"
 	}
 	present := "None"
 	switch {
-	case i.Live && i.Inactive:
+	case d.Live && d.Inactive:
 		present = "LIVE & INACTIVE"
-	case i.Live:
+	case d.Live:
 		present = "LIVE"
-	case i.Inactive:
+	case d.Inactive:
 		present = "INACTIVE"
 	}
 	var b strings.Builder
-	row := func(label, value string) { fmt.Fprintf(&b, "%-18s %s\n", label+":", value) }
-	row("Name", i.Name)
+	row := func(label string, value any) { fmt.Fprintf(&b, "%-19s%v\n", label+":", value) }
+	row("Name", d.Name)
 	row("State", state)
-	row("Read Ahead", "256")
+	if d.HasNode {
+		row("Read Ahead", ReadAhead)
+	}
 	row("Tables present", present)
-	row("Open count", strconv.Itoa(i.OpenCount))
-	row("Event number", strconv.FormatUint(uint64(i.EventNr), 10))
-	row("Major, minor", fmt.Sprintf("%d, %d", i.Major, i.Minor))
-	row("Number of targets", strconv.Itoa(i.Segments))
-	if i.UUID != "" {
-		fmt.Fprintf(&b, "UUID: %s\n", i.UUID)
+	row("Open count", d.OpenCount)
+	row("Event number", d.EventNr)
+	row("Major, minor", fmt.Sprintf("%d, %d", d.Major, d.Minor))
+	row("Number of targets", d.Targets)
+	if d.UUID != "" {
+		fmt.Fprintf(&b, "UUID: %s\n", d.UUID)
 	}
 	return b.String()
+}
+
+// Describe returns the state of d, without its lines.
+func Describe(ctx context.Context, d *mapper.Device) (Device, error) {
+	return describe(ctx, d, selection{})
 }

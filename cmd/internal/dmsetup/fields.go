@@ -3,6 +3,8 @@ package dmsetup
 import (
 	"fmt"
 	"strings"
+
+	"dmfs/fs/control"
 )
 
 // A fieldKind says how values of a field are compared and aligned.
@@ -72,7 +74,7 @@ var nameFields = fieldSection{"name", "Mapped Device Name Fields", []field{
 			if !s.hasFile(*o.dev) {
 				return numberCell(0), nil
 			}
-			return numberCell(readAhead), nil
+			return numberCell(control.ReadAhead), nil
 		}},
 }}
 

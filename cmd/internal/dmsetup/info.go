@@ -2,15 +2,10 @@ package dmsetup
 
 import (
 	"errors"
-	"fmt"
-	"strings"
 	"time"
 
 	"dmfs/fs/control"
 )
-
-// readAhead is what is shown for every device that has a file, in sectors: the kernel's default.
-const readAhead = 256
 
 // info shows the state of devices, as a list of properties or as a report, as often as --count asks.
 func (s *session) info(operands []string) error {
@@ -136,43 +131,10 @@ func (s *session) showIfVerbose(r ref) error {
 
 // showInfo prints the properties of d, each on a line, and an empty line.
 func (s *session) showInfo(d control.Device) {
-	state := "ACTIVE"
-	if d.Suspended {
-		state = "SUSPENDED"
-	}
-	if d.ReadOnly {
-		state += " (READ-ONLY)"
-	}
-	if d.DeferredRemove {
-		state += " (DEFERRED REMOVE)"
-	}
-	s.property("Name", s.show(d.Name))
-	s.property("State", state)
-	if s.hasFile(d) {
-		s.property("Read Ahead", fmt.Sprint(readAhead))
-	}
-	tables := []string{}
-	if d.Live {
-		tables = append(tables, "LIVE")
-	}
-	if d.Inactive {
-		tables = append(tables, "INACTIVE")
-	}
-	if len(tables) == 0 {
-		tables = append(tables, "None")
-	}
-	s.property("Tables present", strings.Join(tables, " & "))
-	s.property("Open count", fmt.Sprint(d.OpenCount))
-	s.property("Event number", fmt.Sprint(d.EventNr))
-	s.property("Major, minor", fmt.Sprintf("%d, %d", d.Major, d.Minor))
-	s.property("Number of targets", fmt.Sprint(d.Targets))
-	if d.UUID != "" {
-		s.printf("UUID: %s\n", s.show(d.UUID))
-	}
-	s.printf("\n")
+	s.hasFile(d)
+	d.Name, d.UUID = s.show(d.Name), s.show(d.UUID)
+	s.printf("%s\n", control.InfoText(d))
 }
-
-func (s *session) property(name, value string) { s.printf("%-19s%s\n", name+":", value) }
 
 // hasFile reports whether d can be opened; dmsetup, which asks the node for its read ahead, says so if not.
 func (s *session) hasFile(d control.Device) bool {
