@@ -2,7 +2,6 @@ package mapper
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 )
@@ -17,40 +16,22 @@ func (d *Device) Size() int64 { return d.Sectors().Bytes() }
 
 // ReadAt reads len(p) bytes from byte off on. At the end of the device it reads fewer and the error is
 // io.EOF. p is the caller's again when it returns. ctx ends the wait for a resume.
-func (d *Device) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	for {
-		t, resumed, err := d.enter(ctx)
-		if err != nil {
-			return 0, err
-		}
-		n, err := t.readAt(ctx, p, off)
-		d.gate.leave()
-		if err == nil || !errors.Is(err, ErrRequeue) {
-			return n, err
-		}
-		if err := waitFor(ctx, resumed); err != nil {
-			return 0, err
-		}
-	}
+func (d *Device) ReadAt(ctx context.Context, p []byte, off int64) (n int, err error) {
+	err = d.pass(ctx, func(t *Table) (err error) {
+		n, err = t.readAt(ctx, p, off)
+		return err
+	})
+	return n, err
 }
 
 // WriteAt writes p from byte off on; with fua it is durable on return. At the end of the device it writes
 // what fits and the error is ErrNoSpace. p is only read. ctx ends the wait for a resume.
-func (d *Device) WriteAt(ctx context.Context, p []byte, off int64, fua bool) (int, error) {
-	for {
-		t, resumed, err := d.enter(ctx)
-		if err != nil {
-			return 0, err
-		}
-		n, err := t.writeAt(ctx, p, off, fua)
-		d.gate.leave()
-		if err == nil || !errors.Is(err, ErrRequeue) {
-			return n, err
-		}
-		if err := waitFor(ctx, resumed); err != nil {
-			return 0, err
-		}
-	}
+func (d *Device) WriteAt(ctx context.Context, p []byte, off int64, fua bool) (n int, err error) {
+	err = d.pass(ctx, func(t *Table) (err error) {
+		n, err = t.writeAt(ctx, p, off, fua)
+		return err
+	})
+	return n, err
 }
 
 // Flush makes durable, through the whole stack, what was written before.

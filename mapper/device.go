@@ -87,13 +87,6 @@ func (d *Device) ReadOnly() bool {
 	return t != nil && t.readOnly
 }
 
-// HasNode reports whether the device was resumed with a table, so that its file exists.
-func (d *Device) HasNode() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.hasNode
-}
-
 // EventNr returns the event counter.
 func (d *Device) EventNr() uint32 { return d.events.load() }
 
@@ -106,9 +99,6 @@ func (d *Device) WaitEvent(ctx context.Context, nr uint32) (uint32, error) {
 // table, as may happen when it was swapped, are carried out as byte ranges.
 func (d *Device) Submit(ctx context.Context, r Request) error {
 	return d.pass(ctx, func(t *Table) error {
-		if r.Op == OpFlush {
-			return t.flush(ctx)
-		}
 		if size := t.Sectors(); r.Start > size || r.Count > size-r.Start {
 			return fmt.Errorf("%s of %d sectors at %d, past the end of %s at %d: %w", r.Op, r.Count, r.Start, d.KernelName(), size, ErrIO)
 		}
