@@ -209,16 +209,10 @@ func (d *driver) Size(name string) (n uint64, err error) {
 	return uint64(mapper.SectorsOf(end)), err
 }
 
-// aligned returns a buffer that direct I/O takes.
-func aligned(n int) []byte {
-	const page = 4096
-	buf := make([]byte, n+page)
-	skip := -int(uintptr(unsafe.Pointer(&buf[0]))) & (page - 1)
-	return buf[skip:][:n]
-}
-
 func (d *driver) Read(name string, start uint64, p []byte) (n int, err error) {
-	buf := aligned(len(p))
+	b := mapper.GetBuffer(len(p)) // aligned for direct I/O
+	defer b.Free()
+	buf := b.Data
 	err = d.with(name, unix.O_RDONLY, start, uint64(mapper.SectorsOf(int64(len(p)))), func(fd int) error {
 		n, err = unix.Pread(fd, buf, mapper.Sector(start).Bytes())
 		return err
@@ -231,7 +225,9 @@ func (d *driver) Read(name string, start uint64, p []byte) (n int, err error) {
 }
 
 func (d *driver) Write(name string, start uint64, p []byte, fua bool) (n int, err error) {
-	buf := aligned(len(p))
+	b := mapper.GetBuffer(len(p)) // aligned for direct I/O
+	defer b.Free()
+	buf := b.Data
 	copy(buf, p)
 	flags := 0
 	if fua {

@@ -2,7 +2,6 @@ package mounted
 
 import (
 	"os"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -57,17 +56,11 @@ func (d *Driver) Size(name string) (uint64, error) {
 	return uint64(mapper.SectorsOf(st.Size)), nil
 }
 
-// aligned returns a buffer that direct I/O takes.
-func aligned(n int) []byte {
-	const page = 4096
-	buf := make([]byte, n+page)
-	skip := -int(uintptr(unsafe.Pointer(&buf[0]))) & (page - 1)
-	return buf[skip:][:n]
-}
-
 // Read reads.
 func (d *Driver) Read(name string, start uint64, p []byte) (n int, err error) {
-	buf := aligned(len(p))
+	b := mapper.GetBuffer(len(p)) // aligned for direct I/O
+	defer b.Free()
+	buf := b.Data
 	err = d.with(name, unix.O_RDONLY|d.direct(name), func(fd int) error {
 		n, err = unix.Pread(fd, buf, mapper.Sector(start).Bytes())
 		return err
@@ -81,7 +74,9 @@ func (d *Driver) Read(name string, start uint64, p []byte) (n int, err error) {
 
 // Write writes.
 func (d *Driver) Write(name string, start uint64, p []byte, fua bool) (n int, err error) {
-	buf := aligned(len(p))
+	b := mapper.GetBuffer(len(p)) // aligned for direct I/O
+	defer b.Free()
+	buf := b.Data
 	copy(buf, p)
 	flags := unix.O_RDWR | d.direct(name)
 	if fua {
