@@ -18,16 +18,19 @@ import (
 // A caller is the context of one request: it ends when the process that waits for the request is killed
 // or, if anySignal, gets a signal. Until somebody waits for that it costs nothing.
 type caller struct {
-	pid       uint32          // thread that asked, 0 if unknown
-	cancel    <-chan struct{} // closed by the engine when the kernel says that it was interrupted
+	pid       uint32 // thread that asked, 0 if unknown
 	anySignal bool
 	data      int           // bytes of data that the request holds while it waits
 	waiting   *atomic.Int64 // where data is counted then
+	onWait    func()        // called when it begins to wait
 
-	mu       sync.Mutex
-	done     chan struct{} // made by the first Done
-	finished chan struct{} // ends the watcher
-	err      error
+	mu          sync.Mutex
+	unique      uint64        // of the request, 0 between requests
+	interrupted bool          // the kernel said so
+	cancel      chan struct{} // closed when it does; made by the first Done
+	done        chan struct{} // made by the first Done
+	finished    chan struct{} // ends the watcher
+	err         error
 }
 
 var _ context.Context = (*caller)(nil)
@@ -36,47 +39,68 @@ var errTooManyWaiting error = &mapper.ArgError{
 	Reason: "too much I/O waits for suspended devices", Detail: fmt.Sprintf("%d bytes", maxWaitingBytes), Errno: unix.ENOMEM,
 }
 
-var callers = sync.Pool{New: func() any { return new(caller) }}
-
-// newCaller returns the context of a request. end is called when the request is answered.
-func newCaller(pid uint32, cancel <-chan struct{}) *caller {
-	c := callers.Get().(*caller)
-	c.pid, c.cancel = pid, cancel
-	return c
+// begin makes c the context of another request of thread pid.
+func (c *caller) begin(unique uint64, pid uint32) {
+	c.mu.Lock()
+	c.unique, c.pid = unique, pid
+	c.mu.Unlock()
 }
 
-// end tells c that its request was carried out.
-func (c *caller) end() {
+// interrupt ends c, if it belongs to the request called unique.
+func (c *caller) interrupt(unique uint64) bool {
 	c.mu.Lock()
-	watched := c.done != nil
-	if watched {
+	defer c.mu.Unlock()
+	if c.unique != unique {
+		return false
+	}
+	if !c.interrupted {
+		c.interrupted = true
+		if c.cancel != nil {
+			close(c.cancel)
+		}
+	}
+	return true
+}
+
+// end tells c that its request was carried out, and reports whether c can serve another.
+func (c *caller) end() (reusable bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unique = 0
+	if c.done != nil {
 		close(c.finished)
 		if c.waiting != nil {
 			c.waiting.Add(-int64(c.data))
 		}
+		return false // somebody may still hold on to it
 	}
-	c.mu.Unlock()
-	if watched {
-		return // somebody may still hold on to it
-	}
-	c.pid, c.cancel, c.anySignal, c.data, c.waiting = 0, nil, false, 0, nil
-	callers.Put(c)
+	c.interrupted, c.anySignal, c.data, c.waiting = false, false, 0, nil
+	return true
 }
 
 // Done implements context.Context. The first call begins to watch for an interrupt.
 func (c *caller) Done() <-chan struct{} {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.done != nil {
+		defer c.mu.Unlock()
 		return c.done
 	}
-	c.done, c.finished = make(chan struct{}), make(chan struct{})
-	if c.waiting != nil && c.waiting.Add(int64(c.data)) > maxWaitingBytes {
+	c.done, c.finished, c.cancel = make(chan struct{}), make(chan struct{}), make(chan struct{})
+	if c.interrupted {
+		close(c.cancel)
+	}
+	full := c.waiting != nil && c.waiting.Add(int64(c.data)) > maxWaitingBytes
+	if full {
 		c.err = errTooManyWaiting
 		close(c.done)
-		return c.done
 	}
-	go c.watch()
+	c.mu.Unlock()
+	if c.onWait != nil {
+		c.onWait()
+	}
+	if !full {
+		go c.watch()
+	}
 	return c.done
 }
 
@@ -109,12 +133,8 @@ func (c *caller) Err() error {
 	if c.err != nil || c.done != nil {
 		return c.err // or the watcher will find out
 	}
-	select {
-	case <-c.cancel:
-		if c.anySignal || killed(c.pid) {
-			return mapper.ErrInterrupted
-		}
-	default:
+	if c.interrupted && (c.anySignal || killed(c.pid)) {
+		return mapper.ErrInterrupted
 	}
 	return nil
 }

@@ -17,12 +17,15 @@ import (
 	"dmfs/mapper"
 )
 
-// closed is what the engine's channel is after the kernel said that a request was interrupted.
-var closed = func() chan struct{} {
-	c := make(chan struct{})
-	close(c)
+// begun returns the context of a request of thread pid, which the kernel has said was interrupted or not.
+func begun(pid uint32, interrupted bool) *caller {
+	c := new(caller)
+	c.begin(1, pid)
+	if interrupted {
+		c.interrupt(1)
+	}
 	return c
-}()
+}
 
 // A harmless signal ends only the waits that any signal ends; a thread that is gone counts as killed.
 func TestCallerInterrupted(t *testing.T) {
@@ -31,20 +34,20 @@ func TestCallerInterrupted(t *testing.T) {
 	defer runtime.UnlockOSThread()
 	self := uint32(unix.Gettid())
 	for _, tt := range []struct {
-		name      string
-		pid       uint32
-		anySignal bool
-		cancel    chan struct{}
-		want      error
+		name        string
+		pid         uint32
+		anySignal   bool
+		interrupted bool
+		want        error
 	}{
-		{"not interrupted", self, true, make(chan struct{}), nil},
-		{"harmless signal", self, false, closed, nil},
-		{"any signal", self, true, closed, mapper.ErrInterrupted},
-		{"gone", nobody, false, closed, mapper.ErrInterrupted},
-		{"of another namespace", 0, false, closed, mapper.ErrInterrupted},
+		{"not interrupted", self, true, false, nil},
+		{"harmless signal", self, false, true, nil},
+		{"any signal", self, true, true, mapper.ErrInterrupted},
+		{"gone", nobody, false, true, mapper.ErrInterrupted},
+		{"of another namespace", 0, false, true, mapper.ErrInterrupted},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := newCaller(tt.pid, tt.cancel)
+			c := begun(tt.pid, tt.interrupted)
 			defer c.end()
 			c.anySignal = tt.anySignal
 			if err := c.Err(); !errors.Is(err, tt.want) {
@@ -72,7 +75,7 @@ func TestCallerKilledLater(t *testing.T) {
 		t.Skipf("needs sleep: %v", err)
 	}
 	defer cmd.Wait()
-	c := newCaller(uint32(cmd.Process.Pid), closed)
+	c := begun(uint32(cmd.Process.Pid), true)
 	defer c.end()
 	done := c.Done()
 	select {
@@ -91,29 +94,49 @@ func TestCallerKilledLater(t *testing.T) {
 }
 
 // A caller that nobody waited for is used again, clean; one that was watched is not, and its watcher ends.
-func TestCallerPool(t *testing.T) {
+func TestCallerReuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for range 100 {
-			c := newCaller(1, make(chan struct{}))
-			if c.done != nil || c.err != nil || c.anySignal || c.data != 0 || c.waiting != nil || c.pid != 1 {
-				t.Fatalf("a caller from the pool is %+v", c)
-			}
-			c.anySignal, c.data, c.waiting = true, 7, new(atomic.Int64)
-			c.end()
+		c := begun(1, true)
+		c.anySignal, c.data, c.waiting = true, 7, new(atomic.Int64)
+		if !c.end() {
+			t.Fatal("a caller that nobody waited for is not used again")
 		}
-		watched := newCaller(1, make(chan struct{}))
-		done := watched.Done()
-		watched.end()
+		c.begin(2, 3)
+		if c.interrupted || c.anySignal || c.data != 0 || c.waiting != nil || c.pid != 3 || c.Err() != nil {
+			t.Errorf("a caller that is used again is %+v", c)
+		}
+		waits := 0
+		c.onWait = func() { waits++ }
+		done := c.Done()
+		if c.Done() != done || waits != 1 {
+			t.Errorf("the beginning of a wait was told %d times", waits)
+		}
+		if c.end() {
+			t.Error("a caller that was watched is used again")
+		}
 		synctest.Wait() // the watcher has ended, else the test panics at its end
 		select {
 		case <-done:
 			t.Error("the end of a request is no interrupt")
 		default:
 		}
-		if next := newCaller(2, nil); next == watched {
-			t.Error("a caller that was watched is used again")
-		}
 	})
+}
+
+// An interrupt that comes late, or for another request, is nobody's.
+func TestInterruptOfAnother(t *testing.T) {
+	c := begun(0, false)
+	if c.interrupt(2) {
+		t.Error("took the interrupt of another request")
+	}
+	c.end()
+	if c.interrupt(1) {
+		t.Error("took an interrupt after its end")
+	}
+	c.begin(2, 0)
+	if c.Err() != nil {
+		t.Error("the next request is interrupted")
+	}
 }
 
 // Writes that wait are bounded, and what ends is not counted any more.
@@ -122,7 +145,7 @@ func TestTooMuchWaiting(t *testing.T) {
 	const each = maxWaitingBytes / 4
 	var callers []*caller
 	for i := range 5 {
-		c := newCaller(uint32(os.Getpid()), make(chan struct{}))
+		c := begun(uint32(os.Getpid()), false)
 		c.data, c.waiting = each, &waiting
 		select {
 		case <-c.Done():

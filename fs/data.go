@@ -23,7 +23,14 @@ func (t *tree) openData(d *mapper.Device) (*dataHandle, unix.Errno) {
 	return &dataHandle{t: t, dev: d}, 0
 }
 
+// waits reports whether the device is suspended.
+func (h *dataHandle) waits() bool { return h.dev.Shut() }
+
+// await returns when it no longer is, which may soon be over again.
+func (h *dataHandle) await(c *caller) unix.Errno { return errno(h.dev.Await(c)) }
+
 func (h *dataHandle) read(c *caller, p []byte, off int64) (int, unix.Errno) {
+	c.data, c.waiting = len(p), &h.t.waiting
 	n, err := h.dev.ReadAt(c, p, off)
 	if err != nil && err != io.EOF {
 		return 0, errno(err)

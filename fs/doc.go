@@ -3,11 +3,13 @@
 //
 // # Layers
 //
-//	gofuse.go   the engine: speaks the wire protocol (go-fuse), knows no file of ours
-//	engine.go   the seam between the two
+//	attach.go   mounts, by mount(2) or fusermount3, and gets the connection to the kernel
+//	engine.go   speaks FUSE on it: workers (worker.go) with buffers (buffer.go); knows no file of ours
+//	answer.go   the seam between the two: requests (wire.go) become calls of tree, their results replies
 //	tree.go     which files there are; data.go, text.go: what reading and writing them does
 //
-// A second engine calls the same methods of tree.
+// The engine is ours since it is the data path: go-fuse, whose structures of the protocol it uses, costs a third of the small
+// requests a second, and cannot bound the memory of reads (docs/performance.md).
 //
 // # Caching
 //
@@ -22,7 +24,6 @@
 //
 // # Memory
 //
-// The engine reads requests into buffers of 1 MiB, at most maxRequestBytes together. Writes that wait for a suspended device
-// keep theirs; when they have half of it, further ones fail with ENOMEM, so that the command that resumes still
-// gets through.
+// The data of requests that are carried out is bounded by maxBuffers of 1 MiB, that of requests which wait by
+// maxWaitingBytes, beyond which they fail with ENOMEM; a read of a suspended device waits without a buffer. See engine.
 package fs

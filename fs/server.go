@@ -27,7 +27,7 @@ type Options struct {
 
 // A Server is a mount that is being served.
 type Server struct {
-	engine engine
+	engine *engine
 	tree   *tree
 	done   chan struct{}
 }
@@ -38,7 +38,7 @@ func Mount(m *mapper.Manager, o Options) (*Server, error) {
 		Program: o.Version, Driver: DriverVersion, PID: os.Getpid(), MountPoint: o.MountPoint, Major: m.Major(),
 	})
 	t.rootOnly = o.AllowRoot && !o.AllowOther
-	e, err := newGoFuse(t, o)
+	e, err := attachEngine(t, o)
 	if err != nil {
 		return nil, fmt.Errorf("mount %s: %w", o.MountPoint, err)
 	}

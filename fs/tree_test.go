@@ -31,8 +31,8 @@ func testTree(t *testing.T, disks ...mapper.Disk) *tree {
 
 // asker returns the context of a request that nobody interrupts.
 func asker(t *testing.T) *caller {
-	c := newCaller(0, make(chan struct{}))
-	t.Cleanup(c.end)
+	c := new(caller)
+	t.Cleanup(func() { c.end() })
 	return c
 }
 
@@ -240,7 +240,7 @@ func TestTextWaitIsInterruptible(t *testing.T) {
 	tr := testTree(t)
 	tr.mustControl(t, "create d 0 8 zero\n")
 	h := tr.openTextOf(t, controlNode, true)
-	waits := newCaller(0, make(chan struct{}))
+	waits := new(caller)
 	wrote := make(chan unix.Errno)
 	go func() {
 		defer waits.end()
@@ -255,7 +255,7 @@ func TestTextWaitIsInterruptible(t *testing.T) {
 		"read":  func(c *caller) unix.Errno { _, e := h.read(c, make([]byte, 1), 0); return e },
 		"write": func(c *caller) unix.Errno { _, e := h.write(c, []byte("x")); return e },
 	} {
-		c := newCaller(0, closed)
+		c := begun(0, true)
 		if e := f(c); e != unix.EINTR {
 			t.Errorf("%s: %v, want EINTR", what, e)
 		}

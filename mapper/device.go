@@ -95,6 +95,13 @@ func (d *Device) WaitEvent(ctx context.Context, nr uint32) (uint32, error) {
 	return d.events.wait(ctx, nr)
 }
 
+// Shut reports whether I/O would have to wait, since the device is suspended.
+func (d *Device) Shut() bool { return d.gate.isShut() }
+
+// Await waits until I/O need not wait, for a caller that does not want to hold buffers meanwhile. By the time it
+// returns, the device may be suspended again. The error is ctx's.
+func (d *Device) Await(ctx context.Context) error { return d.gate.waitOpen(ctx) }
+
 // Submit carries r out as a Disk does. Requests that are not aligned to the logical blocks of the live
 // table, as may happen when it was swapped, are carried out as byte ranges.
 func (d *Device) Submit(ctx context.Context, r Request) error {

@@ -33,6 +33,10 @@ func (g *gate) enter(ctx context.Context) error {
 	}
 }
 
+// isShut reports whether newcomers have to wait.
+func (g *gate) isShut() bool { return g.state.Load()&shutBit != 0 }
+
+// waitOpen waits until the gate is open, which may be over when it returns. The error is ctx's.
 func (g *gate) waitOpen(ctx context.Context) error {
 	g.mu.Lock()
 	opened := g.opened

@@ -1,0 +1,133 @@
+package fs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	fuseDevice = "/dev/fuse"
+	helper     = "fusermount3"
+	// subType is what the file system is called: fuse.dmfs.
+	subType = "dmfs"
+)
+
+// attach mounts a FUSE file system as o says and returns its connection.
+func attach(o Options) (fd int, err error) {
+	if o.Direct {
+		return attachDirect(o)
+	}
+	return attachByHelper(o)
+}
+
+// options are the mount options that the kernel and fusermount3 share.
+func (o Options) options() []string {
+	list := append([]string{"default_permissions"}, o.KernelOptions...)
+	if o.AllowOther || o.AllowRoot {
+		list = append(list, "allow_other") // the kernel has no allow_root: see tree.admits
+	}
+	return append(list, fmt.Sprintf("max_read=%d", maxWrite))
+}
+
+// mountFlags are the options that mount(2) takes as bits.
+var mountFlags = map[string]struct{ set, clear uintptr }{
+	"nodev": {set: unix.MS_NODEV}, "dev": {clear: unix.MS_NODEV},
+	"nosuid": {set: unix.MS_NOSUID}, "suid": {clear: unix.MS_NOSUID},
+	"noexec": {set: unix.MS_NOEXEC}, "exec": {clear: unix.MS_NOEXEC},
+}
+
+// attachDirect mounts by mount(2), which needs CAP_SYS_ADMIN in the mount namespace's user namespace.
+func attachDirect(o Options) (fd int, err error) {
+	fd, err = unix.Open(fuseDevice, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: fuseDevice, Err: err}
+	}
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
+	data := []string{
+		fmt.Sprintf("fd=%d", fd), fmt.Sprintf("rootmode=%o", unix.S_IFDIR),
+		fmt.Sprintf("user_id=%d", os.Geteuid()), fmt.Sprintf("group_id=%d", os.Getegid()),
+	}
+	for _, option := range o.options() {
+		if f, ok := mountFlags[option]; ok {
+			flags = flags&^f.clear | f.set
+			continue
+		}
+		data = append(data, option)
+	}
+	source := o.Source
+	if source == "" {
+		source = subType
+	}
+	if err := unix.Mount(source, o.MountPoint, "fuse."+subType, flags, strings.Join(data, ",")); err != nil {
+		unix.Close(fd) //nolint:errcheck // nothing came of it
+		return -1, os.NewSyscallError("mount", err)
+	}
+	return fd, nil
+}
+
+// attachByHelper mounts by fusermount3, which any user may, and which sends the connection through a socket.
+func attachByHelper(o Options) (fd int, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("socketpair", err)
+	}
+	ours, theirs := pair[0], os.NewFile(uintptr(pair[1]), "fusermount3 socket")
+	defer unix.Close(ours) //nolint:errcheck // nothing is written to it
+	options := append(o.options(), "subtype="+subType)
+	if o.Source != "" {
+		options = append(options, "fsname="+o.Source)
+	}
+	escape := strings.NewReplacer(`\`, `\\`, `,`, `\,`)
+	for i, option := range options {
+		options[i] = escape.Replace(option)
+	}
+	// The helper's first inherited file is number 3.
+	cmd := exec.Command(helper, "-o", strings.Join(options, ","), "--", o.MountPoint)
+	cmd.Env = append(os.Environ(), "_FUSE_COMMFD=3", "LC_ALL=C")
+	cmd.ExtraFiles = []*os.File{theirs}
+	out, err := cmd.CombinedOutput()
+	theirs.Close() //nolint:errcheck // nothing is written to it
+	if err != nil {
+		if text := strings.TrimSpace(string(out)); text != "" {
+			err = errors.New(text)
+		}
+		return -1, fmt.Errorf("%s: %w", helper, err)
+	}
+	return receiveConnection(ours)
+}
+
+// receiveConnection takes the file descriptor that fusermount3 sent.
+func receiveConnection(socket int) (fd int, err error) {
+	var data [8]byte
+	control := make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(socket, data[:], control, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return -1, os.NewSyscallError("recvmsg", err)
+	}
+	messages, err := unix.ParseSocketControlMessage(control[:n])
+	if err == nil && len(messages) == 1 {
+		fds, err := unix.ParseUnixRights(&messages[0])
+		if err == nil && len(fds) == 1 {
+			return fds[0], nil
+		}
+	}
+	return -1, fmt.Errorf("%s sent no connection", helper)
+}
+
+// detach unmounts point.
+func detach(point string) error {
+	err := unix.Unmount(point, unix.UMOUNT_NOFOLLOW)
+	if err != unix.EPERM {
+		return os.NewSyscallError("umount", err)
+	}
+	if out, err := exec.Command(helper, "-u", "--", point).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", helper, err, bytes.TrimSpace(out))
+	}
+	return nil
+}

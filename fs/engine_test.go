@@ -1,0 +1,109 @@
+package fs
+
+import (
+	"encoding/binary"
+	"os"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"dmfs/mapper"
+)
+
+// Buffers do not overlap, their data begins at a page, and memory that is not used goes back to the system.
+func TestBuffers(t *testing.T) {
+	var f buffers
+	var lent []*buffer
+	seen := make(map[*byte]bool)
+	for range 3*arenaBuffers + 1 {
+		b, err := f.take()
+		must(t, err)
+		p := b.payload(maxWrite)
+		if !mapper.Aligned(p, payloadAt) {
+			t.Fatal("data does not begin at a page")
+		}
+		if len(b.withHeader(maxWrite)) != outHeaderSize+maxWrite || &b.withHeader(1)[outHeaderSize] != &p[0] {
+			t.Fatal("the header is not right before the data")
+		}
+		if seen[&p[0]] {
+			t.Fatal("two have the same memory")
+		}
+		seen[&p[0]] = true
+		p[0], p[maxWrite-1] = 1, 1
+		lent = append(lent, b)
+	}
+	for i, b := range lent {
+		if b.payload(1)[0] != 1 {
+			t.Fatalf("buffer %d overlaps another", i)
+		}
+		b.payload(1)[0] = 0
+	}
+	for _, b := range lent {
+		f.give(b)
+	}
+	if len(f.free) > spareBuffers {
+		t.Errorf("%d unused buffers, want at most %d", len(f.free), spareBuffers)
+	}
+	b, err := f.take()
+	must(t, err)
+	b.payload(1)[0] = 1 // the memory is there
+	f.give(b)
+	f.releaseAll()
+}
+
+// A directory entry that does not fit is left for the next read.
+func TestAppendDirent(t *testing.T) {
+	list := make([]byte, 0, 64)
+	list, ok := appendDirent(list, entry{"control", 2, unix.S_IFREG}, 1)
+	if !ok || len(list) != 32 {
+		t.Fatalf("%d bytes, %v; want 24 and the name, in units of 8", len(list), ok)
+	}
+	if got := binary.NativeEndian.Uint32(list[20:]); got != unix.DT_REG {
+		t.Errorf("type %d, want %d", got, unix.DT_REG)
+	}
+	if list, ok = appendDirent(list, entry{"123456789", 3, unix.S_IFREG}, 2); ok || len(list) != 32 {
+		t.Error("an entry too long for what is left went in")
+	}
+	if _, ok = appendDirent(list, entry{"12345678", 3, unix.S_IFREG}, 2); !ok {
+		t.Error("an entry that fits did not go in")
+	}
+}
+
+// FuzzAnswer gives a worker requests of any shape: none makes it panic or leave the bounds of its buffer.
+func FuzzAnswer(f *testing.F) {
+	for op := range uint32(opTmpFile + 1) {
+		f.Add(op, uint64(rootNode), make([]byte, 64))
+		f.Add(op, uint64(controlNode), []byte("control\x00"))
+	}
+	f.Fuzz(func(t *testing.T, op uint32, node uint64, rest []byte) {
+		if op == opInterrupt {
+			t.Skip("leaves a goroutine for some milliseconds")
+		}
+		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+		must(t, err)
+		defer null.Close()
+		e := newEngine(testTree(t), int(null.Fd()), "")
+		defer e.unused.releaseAll()
+		w := &worker{e: e, counted: true}
+		w.newCaller()
+		w.buf, err = e.takeLocked()
+		must(t, err)
+		e.t.mustControl(t, "create d 0 64 zero\n")
+		h, errno := e.t.openData(e.t.m.ByName("d"))
+		if errno != 0 {
+			t.Fatal(errno)
+		}
+		fh := e.t.handles.add(h)
+
+		msg := slices.Concat(make([]byte, inHeaderSize), rest[:min(len(rest), maxWrite)])
+		binary.NativeEndian.PutUint32(msg, uint32(len(msg)))
+		binary.NativeEndian.PutUint32(msg[4:], op)
+		binary.NativeEndian.PutUint64(msg[8:], 7)
+		binary.NativeEndian.PutUint64(msg[16:], node)
+		w.answer(w.buf.request(copy(w.buf.room(), msg)))
+		if h, ok := e.t.handles.remove(fh).(*dataHandle); ok {
+			h.release()
+		}
+	})
+}
