@@ -117,6 +117,9 @@ func TestCrossOpening(t *testing.T) {
 	boot(t)
 	list, ds := load(t)
 	for _, s := range list {
+		if s.Ours {
+			continue
+		}
 		t.Run(s.Name, func(t *testing.T) {
 			dir := t.TempDir()
 			ours, theirs := filepath.Join(dir, "ours"), filepath.Join(dir, "theirs")

@@ -12,6 +12,7 @@ import (
 type Scenario struct {
 	Name  string // of its file, without the ending
 	About string // what it shows, one or more lines
+	Ours  bool   // it is about targets that the kernel does not have
 	Steps []Step
 }
 
@@ -37,6 +38,9 @@ func (s *Scenario) Text() string {
 	var b strings.Builder
 	for _, line := range strings.Split(s.About, "\n") {
 		b.WriteString("# " + line + "\n")
+	}
+	if s.Ours {
+		b.WriteString("# " + onlyOurs + "\n")
 	}
 	for _, step := range s.Steps {
 		b.WriteString(step.Text() + "\n")
@@ -66,7 +70,7 @@ func Parse(name, text string) (*Scenario, error) {
 		line := strings.TrimSpace(lines[i])
 		if line == "" || line[0] == '#' {
 			if line != "" && len(s.Steps) == 0 {
-				s.About = strings.TrimSpace(s.About + "\n" + strings.TrimSpace(line[1:]))
+				s.head(strings.TrimSpace(line[1:]))
 			}
 			continue
 		}
@@ -84,6 +88,18 @@ func Parse(name, text string) (*Scenario, error) {
 		s.Steps = append(s.Steps, step)
 	}
 	return s, nil
+}
+
+// onlyOurs is the line at the head of a scenario that the kernel cannot play.
+const onlyOurs = "only: dmfs"
+
+// head takes a line that comes before the first step.
+func (s *Scenario) head(line string) {
+	if line == onlyOurs {
+		s.Ours = true
+		return
+	}
+	s.About = strings.TrimSpace(s.About + "\n" + line)
 }
 
 // parseStep reads a command with the lines of its braces, if it has them.
