@@ -5,6 +5,7 @@ import (
 	"dmfs/mapper"
 	"dmfs/targets/dmerror"
 	"dmfs/targets/linear"
+	"dmfs/targets/powercut"
 	"dmfs/targets/striped"
 	"dmfs/targets/zero"
 )
@@ -15,4 +16,5 @@ func Register(g *mapper.Registry) {
 	g.Register(&striped.Type)
 	g.Register(&zero.Type)
 	g.Register(&dmerror.Type)
+	g.Register(powercut.NewType())
 }
