@@ -3,6 +3,7 @@ package mappertest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -178,7 +179,7 @@ func (g *rig) finish() {
 }
 
 // submit carries r out as the core would: cut where the limits ask, and written as zeroes where
-// the target has no write-zeroes. It may be called concurrently.
+// the target has no write-zeroes, or refuses one. It may be called concurrently.
 func (g *rig) submit(ctx context.Context, r mapper.Request) error {
 	switch {
 	case r.Op == mapper.OpFlush:
@@ -190,7 +191,12 @@ func (g *rig) submit(ctx context.Context, r mapper.Request) error {
 	}
 	for done := mapper.Sector(0); done < r.Count; {
 		n := min(r.Count-done, g.piece(r.Op, r.Start+done))
-		if err := g.submitPiece(ctx, r.Slice(done, n)); err != nil {
+		err := g.submitPiece(ctx, r.Slice(done, n))
+		if r.Op == mapper.OpWriteZeroes && errors.Is(err, mapper.ErrNotSupported) {
+			r.Op, r.Data = mapper.OpWrite, make([]byte, r.Count.Bytes())
+			continue
+		}
+		if err != nil {
 			return err
 		}
 		done += n
