@@ -4,6 +4,7 @@ package targets
 import (
 	"dmfs/mapper"
 	"dmfs/targets/dmerror"
+	"dmfs/targets/inject"
 	"dmfs/targets/linear"
 	"dmfs/targets/powercut"
 	"dmfs/targets/striped"
@@ -17,4 +18,5 @@ func Register(g *mapper.Registry) {
 	g.Register(&zero.Type)
 	g.Register(&dmerror.Type)
 	g.Register(powercut.NewType())
+	g.Register(&inject.Type)
 }
