@@ -23,6 +23,7 @@
 //	hash NAME                        whole content of a disk or device
 //	begin ID STEP                    starts an I/O step and goes on
 //	waits ID                         says whether it still waits     end ID     its result
+//	pause                            lets the device mapper do what nobody waits for
 //	reopen                           removes all devices, lets go of the disks, and makes the devices again
 //
 // A table of several lines follows its command in braces:

@@ -196,6 +196,9 @@ func (p *player) step(s Step) (string, error) {
 		return p.await(w[1])
 	case "reopen":
 		return "", p.reopen()
+	case "pause":
+		time.Sleep(2 * grace)
+		return "", nil
 	}
 	return p.control(s)
 }
