@@ -6,6 +6,7 @@ import (
 	"dmfs/targets/dmerror"
 	"dmfs/targets/inject"
 	"dmfs/targets/linear"
+	"dmfs/targets/logwrites"
 	"dmfs/targets/powercut"
 	"dmfs/targets/striped"
 	"dmfs/targets/zero"
@@ -17,6 +18,7 @@ func Register(g *mapper.Registry) {
 	g.Register(&striped.Type)
 	g.Register(&zero.Type)
 	g.Register(&dmerror.Type)
+	g.Register(logwrites.NewType())
 	g.Register(powercut.NewType())
 	g.Register(&inject.Type)
 }
