@@ -82,7 +82,7 @@ install: build ## into DESTDIR and PREFIX=/usr/local: program, mount helpers, ma
 	install -m 755 bin/dmfs $(DESTDIR)$(PREFIX)/bin/dmfs
 	ln -sf $(PREFIX)/bin/dmfs $(DESTDIR)$(HELPERDIR)/mount.fuse.dmfs
 	ln -sf $(PREFIX)/bin/dmfs $(DESTDIR)$(HELPERDIR)/umount.fuse.dmfs
-	install -m 644 docs/man/dmfs.1 $(DESTDIR)$(SHARE)/man/man1/
+	install -m 644 docs/man/dmfs.1 docs/man/dmfs-log-replay.1 $(DESTDIR)$(SHARE)/man/man1/
 	install -m 644 docs/man/dmfs.toml.5 $(DESTDIR)$(SHARE)/man/man5/
 	install -m 644 docs/man/mount.fuse.dmfs.8 $(DESTDIR)$(SHARE)/man/man8/
 	ln -sf mount.fuse.dmfs.8 $(DESTDIR)$(SHARE)/man/man8/umount.fuse.dmfs.8
@@ -95,7 +95,7 @@ install: build ## into DESTDIR and PREFIX=/usr/local: program, mount helpers, ma
 
 uninstall: ## take away what install put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/dmfs $(DESTDIR)$(HELPERDIR)/mount.fuse.dmfs $(DESTDIR)$(HELPERDIR)/umount.fuse.dmfs \
-		$(DESTDIR)$(SHARE)/man/man1/dmfs.1 $(DESTDIR)$(SHARE)/man/man5/dmfs.toml.5 $(DESTDIR)$(SHARE)/man/man8/mount.fuse.dmfs.8 \
+		$(DESTDIR)$(SHARE)/man/man1/dmfs.1 $(DESTDIR)$(SHARE)/man/man1/dmfs-log-replay.1 $(DESTDIR)$(SHARE)/man/man5/dmfs.toml.5 $(DESTDIR)$(SHARE)/man/man8/mount.fuse.dmfs.8 \
 		$(DESTDIR)$(SHARE)/man/man8/umount.fuse.dmfs.8 \
 		$(DESTDIR)$(SYSTEMD)/system/dmfs@.service $(DESTDIR)$(SYSTEMD)/user/dmfs@.service \
 		$(DESTDIR)$(SHARE)/bash-completion/completions/dmfs $(DESTDIR)$(SHARE)/zsh/site-functions/_dmfs \

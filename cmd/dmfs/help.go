@@ -11,6 +11,7 @@ const usageText = `dmfs: the Linux device mapper as an ordinary program
   dmfs mount [-f] [-o OPT,…] [--config FILE] MNT   make a mount; each device is a file in it
   dmfs umount [-lq] MNT…                           flush, unmount, wait until all is written
   dmfs VERB …                                      dmsetup's verbs, on the caller's mount
+  dmfs log-replay LOG [TARGET] …                   list, replay and check a log of log-writes
 
 Making and changing devices
   create NAME [--table TABLE]    make a device from a table, a file or standard input
@@ -33,7 +34,8 @@ Looking
 
   -m MNT, $DMFS_MOUNT            which mount, if there are several
   --json                         with every verb that looks
-  dmfs help mount | umount       more on these; dmsetup(8) on the verbs
+  dmfs help mount | umount | log-replay
+                                 more on these; dmsetup(8) on the verbs
   dmfs --version
 
 A table is lines of START LENGTH TARGET ARGS…, in sectors of 512 bytes:
@@ -67,6 +69,34 @@ by a daemon that died, is unmounted too.
   -q, --quiet           say nothing if MNT is not mounted
 `
 
+const logReplayText = `dmfs log-replay [OPTION…] LOG [TARGET]
+
+Lists LOG, a log of the log-writes target, of the kernel's, or of QEMU's blklogwrites; or replays it onto TARGET, a file or
+block device that holds what the logged disk held before, and checks it on the way. Entries are numbered from 0.
+
+  --start-entry N       begin with entry N
+  --start-mark MARK     begin behind MARK
+  --end-mark MARK       end behind MARK
+  --limit N             at most N entries
+  --next-flush, --next-fua
+                        end behind the first flush, write with FUA
+  --fsck COMMAND        check with sh -c COMMAND; in its environment DISK is what to check, ENTRY the last
+                        entry and MARK its mark. It gets a copy of TARGET, so it may repair
+  --check WHEN          every-write, flush, fua, mark, end (if not given), or N: behind each N-th entry
+  --in-place            COMMAND gets TARGET itself; what it changes stays
+  --bisect              find the first check that fails by halves; all behind it must fail, too
+  --no-discard          pass over discards; else they zero
+  --json                list as JSON
+  --num-entries         print how many entries there are
+  --find                print the last entry of the range, and its sector in the log: ENTRY@SECTOR
+  -v, --verbose         print each entry that is replayed
+  --log LOG, --replay TARGET
+                        LOG and TARGET otherwise
+
+Exit status: 0 done, all checks passed; 1 a check failed, standard error says behind which entry and how to see it
+again, and TARGET is left so; 2 it could not be done.
+`
+
 // help is `dmfs help [COMMAND]`.
 func help(args []string) int {
 	text := usageText
@@ -76,6 +106,8 @@ func help(args []string) int {
 			text = mountText
 		case "umount", "unmount":
 			text = umountText
+		case "log-replay":
+			text = logReplayText
 		}
 	}
 	fmt.Fprint(os.Stdout, text)

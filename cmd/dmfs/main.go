@@ -47,6 +47,8 @@ func run(ctx context.Context, argv []string) int {
 		return mountCommand(ctx, args)
 	case "umount", "unmount":
 		return umountCommand(ctx, args[1:])
+	case "log-replay":
+		return logReplayCommand(ctx, args[1:])
 	case "help", "--help", "-h":
 		return help(args[1:])
 	case "--version", "-V":

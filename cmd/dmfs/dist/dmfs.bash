@@ -7,7 +7,7 @@ _dmfs_devices() {
 
 _dmfs() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb='' w i
-	local own='mount umount help --version'
+	local own='mount umount log-replay help --version'
 	local verbs='create remove remove_all suspend resume load reload clear wipe_table rename message ls info deps
 		status table wait mknodes mangle targets version setgeometry splitname stats'
 	COMPREPLY=()
@@ -39,6 +39,10 @@ _dmfs() {
 			return
 		fi
 		;;
+	--check)
+		mapfile -t COMPREPLY < <(compgen -W 'every-write flush fua mark end' -- "$cur")
+		return
+		;;
 	esac
 	case $verb in
 	'') mapfile -t COMPREPLY < <(compgen -W "-m $own $verbs" -- "$cur") ;;
@@ -54,7 +58,14 @@ _dmfs() {
 		*) mapfile -t COMPREPLY < <(compgen -W "$(awk '$9 == "fuse.dmfs" || $8 == "fuse.dmfs" { print $5 }' /proc/self/mountinfo)" -- "$cur") ;;
 		esac
 		;;
-	help) mapfile -t COMPREPLY < <(compgen -W 'mount umount' -- "$cur") ;;
+	log-replay)
+		case $cur in
+		-*) mapfile -t COMPREPLY < <(compgen -W '--start-entry --start-mark --end-mark --limit --next-flush --next-fua --fsck --check --in-place
+			--bisect --no-discard --json --num-entries --find -v --verbose --log --replay -h --help' -- "$cur") ;;
+		*) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+		esac
+		;;
+	help) mapfile -t COMPREPLY < <(compgen -W 'mount umount log-replay' -- "$cur") ;;
 	*)
 		case $cur in
 		-*) mapfile -t COMPREPLY < <(compgen -W '--table --uuid --minor --readonly --notable --noflush --nolockfs --force --deferred --tree --target --showkeys --concise --inactive --json -c -o' -- "$cur") ;;

@@ -13,6 +13,7 @@ set -l verbs create remove remove_all suspend resume load reload clear wipe_tabl
 complete -c dmfs -f
 complete -c dmfs -n __fish_use_subcommand -a mount -d 'make a mount'
 complete -c dmfs -n __fish_use_subcommand -a umount -d 'flush, unmount, wait until all is written'
+complete -c dmfs -n __fish_use_subcommand -a log-replay -d 'list, replay and check a log of writes'
 complete -c dmfs -n __fish_use_subcommand -a help -d explain
 complete -c dmfs -n __fish_use_subcommand -a "$verbs"
 complete -c dmfs -n __fish_use_subcommand -l version -d 'show the version'
@@ -26,6 +27,23 @@ complete -c dmfs -n '__fish_seen_subcommand_from mount' -a '(__fish_complete_dir
 complete -c dmfs -n '__fish_seen_subcommand_from umount' -s l -l lazy -d 'detach a busy mount'
 complete -c dmfs -n '__fish_seen_subcommand_from umount' -s q -l quiet -d 'not mounted is no error'
 complete -c dmfs -n '__fish_seen_subcommand_from umount' -a '(__dmfs_mounts)'
+
+complete -c dmfs -n '__fish_seen_subcommand_from log-replay' -F
+complete -c dmfs -n '__fish_seen_subcommand_from log-replay' -l start-entry -x -d 'begin with it'
+complete -c dmfs -n '__fish_seen_subcommand_from log-replay' -l start-mark -x -d 'begin behind it'
+complete -c dmfs -n '__fish_seen_subcommand_from log-replay' -l end-mark -x -d 'end behind it'
+complete -c dmfs -n '__fish_seen_subcommand_from log-replay' -l limit -x -d 'at most so many entries'
+complete -c dmfs -n '__fish_seen_subcommand_from log-replay' -l next-flush -d 'end behind the first flush'
+complete -c dmfs -n '__fish_seen_subcommand_from log-replay' -l next-fua -d 'end behind the first FUA'
+complete -c dmfs -n '__fish_seen_subcommand_from log-replay' -l fsck -x -d check
+complete -c dmfs -n '__fish_seen_subcommand_from log-replay' -l check -x -a 'every-write flush fua mark end' -d when
+complete -c dmfs -n '__fish_seen_subcommand_from log-replay' -l in-place -d 'check the target itself'
+complete -c dmfs -n '__fish_seen_subcommand_from log-replay' -l bisect -d 'look by halves'
+complete -c dmfs -n '__fish_seen_subcommand_from log-replay' -l no-discard -d 'pass over discards'
+complete -c dmfs -n '__fish_seen_subcommand_from log-replay' -l json -d 'list as JSON'
+complete -c dmfs -n '__fish_seen_subcommand_from log-replay' -l num-entries -d 'how many'
+complete -c dmfs -n '__fish_seen_subcommand_from log-replay' -l find -d 'the last entry of the range'
+complete -c dmfs -n '__fish_seen_subcommand_from log-replay' -s v -l verbose -d 'print each entry'
 
 complete -c dmfs -n "__fish_seen_subcommand_from $verbs" -a '(__dmfs_devices)'
 complete -c dmfs -n "__fish_seen_subcommand_from $verbs" -l json -d 'as JSON'
