@@ -152,3 +152,34 @@ func TestCloseIsBounded(t *testing.T) {
 	stall.Release()
 	must(t, <-read)
 }
+
+// A refuser refuses every message with err.
+type refuser struct{ err error }
+
+func (refuser) Submit(context.Context, mapper.Request) error { return nil }
+
+func (r refuser) Message(context.Context, []string) (string, error) { return "", r.err }
+
+// The log has the kernel's words for a refused message and no others; whoever sent it learns the detail.
+func TestRefusedMessageInLog(t *testing.T) {
+	for _, c := range []struct {
+		err      error
+		log, say string
+	}{
+		{mapper.BadArg("invalid cycle", "want 1"), "device-mapper: refuser: invalid cycle\n", "invalid cycle: want 1"},
+		{mapper.BadArg("", "want a number"), "", "want a number"},
+		{mapper.ErrIO, "device-mapper: refuser: I/O error\n", "I/O error"},
+	} {
+		registry := new(mapper.Registry)
+		registry.Register(&mapper.Type{Name: "refuser", New: func(context.Context, mapper.Host, mapper.Spec) (mapper.Target, error) {
+			return refuser{c.err}, nil
+		}})
+		m := mapper.NewManager(registry, mapper.Options{})
+		d := create(t, m, "d", "0 8 refuser")
+		_, err := d.Message(ctx, 0, []string{"hello"})
+		if err == nil || err.Error() != c.say || !strings.HasSuffix(m.Log().Text(), c.log) || c.log == "" && m.Log().Text() != "" {
+			t.Errorf("%v: the sender is told %v, the log %q", c.err, err, m.Log().Text())
+		}
+		closeManager(t, m)
+	}
+}

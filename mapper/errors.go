@@ -45,7 +45,7 @@ var (
 
 // An ArgError refuses an argument of a table line, a message or a command. Reason is what the kernel
 // says in its log, word for word where the kernel has a sentence for it; Detail names the
-// argument and what was expected, and is shown to people only.
+// argument and what was expected, and is shown to people only. Reason is empty where the kernel refuses without a word.
 type ArgError struct {
 	Reason string
 	Detail string
@@ -54,8 +54,8 @@ type ArgError struct {
 
 // Error returns reason and detail.
 func (e *ArgError) Error() string {
-	if e.Detail == "" {
-		return e.Reason
+	if e.Reason == "" || e.Detail == "" {
+		return e.Reason + e.Detail
 	}
 	return e.Reason + ": " + e.Detail
 }

@@ -2,6 +2,7 @@ package mapper
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -129,10 +130,22 @@ func (d *Device) Message(ctx context.Context, s Sector, args []string) (string, 
 		return "", d.refuseMessage("Target type does not support messages", seg.typ.Name)
 	}
 	reply, err := m.Message(ctx, args)
-	if err != nil {
-		d.mgr.log.Printf("device-mapper: %s: %v", seg.typ.Name, err)
+	if text := reasonOf(err); text != "" {
+		d.mgr.log.Printf("device-mapper: %s: %s", seg.typ.Name, text)
 	}
 	return reply, err
+}
+
+// reasonOf returns what the log says of a message that was refused; nothing where the kernel is silent.
+func reasonOf(err error) string {
+	var arg *ArgError
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &arg):
+		return arg.Reason
+	}
+	return err.Error()
 }
 
 // coreMessage answers messages that are for no target.
