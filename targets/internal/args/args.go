@@ -1,12 +1,13 @@
 // Package args reads the arguments of table lines as kernel targets do, so that the same lines are
 // taken and the same lines are refused.
 //
-// Kernel targets read numbers in two ways that differ in what they let pass:
+// Kernel targets read numbers in ways that differ in what they let pass:
 //
 //   - sscanf(s, "%llu%c"): blanks may come first, then digits, then nothing. [Uint64]
+//   - sscanf(s, "%u%c"): the same, and 32 bits. [ScanUint32]
 //   - kstrtouint(s, 10): an optional plus, digits, an optional newline, and 32 bits. [Uint32]
 //
-// Both are decimal ("010" is ten, "0x10" is refused). They differ from the kernel at one point: its sscanf
+// All are decimal ("010" is ten, "0x10" is refused). They differ from the kernel at one point: its sscanf
 // drops the bits that do not fit ("18446744073709551616" is 0 there); here such a number is
 // refused, since a table that silently means another sector destroys data.
 package args
@@ -23,6 +24,12 @@ import (
 // Uint64 reads s as sscanf(s, "%llu%c") == 1 does.
 func Uint64(s string) (n uint64, ok bool) {
 	return digits(strings.TrimLeft(s, " \t\n\v\f\r"), math.MaxUint64)
+}
+
+// ScanUint32 reads s as sscanf(s, "%u%c") == 1 does, and so what the kernel's dm_read_arg reads.
+func ScanUint32(s string) (n uint32, ok bool) {
+	v, ok := digits(strings.TrimLeft(s, " \t\n\v\f\r"), math.MaxUint32)
+	return uint32(v), ok
 }
 
 // Uint32 reads s as kstrtouint(s, 10) does.

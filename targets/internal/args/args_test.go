@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -33,6 +34,10 @@ func TestNumbers(t *testing.T) {
 	} {
 		if n, ok := Uint64(c.s); ok != c.as64 || ok && n != c.want64 {
 			t.Errorf("Uint64(%q) = %d, %v; want %d, %v", c.s, n, ok, c.want64, c.as64)
+		}
+		scans := c.as64 && c.want64 <= math.MaxUint32
+		if n, ok := ScanUint32(c.s); ok != scans || ok && uint64(n) != c.want64 {
+			t.Errorf("ScanUint32(%q) = %d, %v; want %d, %v", c.s, n, ok, c.want64, scans)
 		}
 		if n, ok := Uint32(c.s); ok != c.as32 || ok && uint64(n) != c.want32 {
 			t.Errorf("Uint32(%q) = %d, %v; want %d, %v", c.s, n, ok, c.want32, c.as32)
