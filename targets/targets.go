@@ -3,6 +3,7 @@ package targets
 
 import (
 	"dmfs/mapper"
+	"dmfs/targets/delay"
 	"dmfs/targets/dmerror"
 	"dmfs/targets/inject"
 	"dmfs/targets/linear"
@@ -21,4 +22,5 @@ func Register(g *mapper.Registry) {
 	g.Register(logwrites.NewType())
 	g.Register(powercut.NewType())
 	g.Register(&inject.Type)
+	g.Register(&delay.Type)
 }
