@@ -18,6 +18,8 @@ import (
 	"math"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"dmfs/mapper"
 )
 
@@ -57,6 +59,15 @@ func Open(ctx context.Context, h mapper.Host, name, reason string) (mapper.Disk,
 	d, err := h.Open(ctx, name)
 	if err != nil {
 		return nil, &openError{mapper.ArgError{Reason: reason, Detail: detail(name, err), Errno: mapper.Errno(err)}, err}
+	}
+	return d, nil
+}
+
+// OpenInvalid does as Open for the targets of which the kernel's forget the errno and say EINVAL.
+func OpenInvalid(ctx context.Context, h mapper.Host, name, reason string) (mapper.Disk, error) {
+	d, err := h.Open(ctx, name)
+	if err != nil {
+		return nil, &openError{mapper.ArgError{Reason: reason, Detail: detail(name, err), Errno: unix.EINVAL}, err}
 	}
 	return d, nil
 }

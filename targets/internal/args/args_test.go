@@ -56,6 +56,17 @@ func TestOpenKeepsReasonErrnoAndCause(t *testing.T) {
 	}
 }
 
+func TestOpenInvalidKeepsReasonAndCause(t *testing.T) {
+	_, err := OpenInvalid(context.Background(), &mappertest.Host{}, "/dev/nosuch", "Couldn't get striped device")
+	var arg *mapper.ArgError
+	if !errors.As(err, &arg) || arg.Reason != "Couldn't get striped device" || !errors.Is(err, mapper.ErrNoDevice) {
+		t.Errorf("got %v, want an ArgError that wraps ErrNoDevice", err)
+	}
+	if got := mapper.Errno(err); got != unix.EINVAL {
+		t.Errorf("errno %v, want EINVAL", got)
+	}
+}
+
 func TestDetailNamesTheDiskOnce(t *testing.T) {
 	for _, c := range []struct {
 		err  error
