@@ -10,6 +10,7 @@ import (
 	"dmfs/targets/logwrites"
 	"dmfs/targets/powercut"
 	"dmfs/targets/striped"
+	"dmfs/targets/unstriped"
 	"dmfs/targets/zero"
 )
 
@@ -17,6 +18,7 @@ import (
 func Register(g *mapper.Registry) {
 	g.Register(&linear.Type)
 	g.Register(&striped.Type)
+	g.Register(&unstriped.Type)
 	g.Register(&zero.Type)
 	g.Register(&dmerror.Type)
 	g.Register(logwrites.NewType())
