@@ -6,6 +6,7 @@ import (
 	"dmfs/targets/delay"
 	"dmfs/targets/dmerror"
 	"dmfs/targets/inject"
+	"dmfs/targets/dmswitch"
 	"dmfs/targets/linear"
 	"dmfs/targets/logwrites"
 	"dmfs/targets/powercut"
@@ -25,4 +26,5 @@ func Register(g *mapper.Registry) {
 	g.Register(powercut.NewType())
 	g.Register(&inject.Type)
 	g.Register(&delay.Type)
+	g.Register(&dmswitch.Type)
 }
