@@ -95,7 +95,8 @@ func (p *player) ask(w []string, inactive bool) (string, error) {
 		for i := range words {
 			words[i] = p.ref(words[i])
 		}
-		return p.d.Message(name, n[0], words)
+		reply, err := p.d.Message(name, n[0], words)
+		return strings.TrimSuffix(reply, "\n"), err // wherever an answer is printed it ends one line
 	case "table", "status":
 		lines, err := p.d.Lines(name, w[0] == "status", inactive)
 		if err == nil && len(lines) == 0 {
