@@ -7,6 +7,7 @@ import (
 	"dmfs/targets/dmerror"
 	"dmfs/targets/inject"
 	"dmfs/targets/dmswitch"
+	"dmfs/targets/dust"
 	"dmfs/targets/linear"
 	"dmfs/targets/logwrites"
 	"dmfs/targets/powercut"
@@ -26,5 +27,6 @@ func Register(g *mapper.Registry) {
 	g.Register(powercut.NewType())
 	g.Register(&inject.Type)
 	g.Register(&delay.Type)
+	g.Register(&dust.Type)
 	g.Register(&dmswitch.Type)
 }
