@@ -8,6 +8,7 @@ import (
 	"dmfs/targets/inject"
 	"dmfs/targets/dmswitch"
 	"dmfs/targets/dust"
+	"dmfs/targets/flakey"
 	"dmfs/targets/linear"
 	"dmfs/targets/logwrites"
 	"dmfs/targets/powercut"
@@ -27,6 +28,7 @@ func Register(g *mapper.Registry) {
 	g.Register(powercut.NewType())
 	g.Register(&inject.Type)
 	g.Register(&delay.Type)
+	g.Register(&flakey.Type)
 	g.Register(&dust.Type)
 	g.Register(&dmswitch.Type)
 }
