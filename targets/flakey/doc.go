@@ -17,7 +17,7 @@
 //	error_writes                      they fail; not together with drop_writes
 //	corrupt_bio_byte N r|w VALUE FLAGS
 //	                                  the N-th byte, from 1 on, of each read or write request becomes VALUE, from 0 to 255; requests that are
-//	                                  shorter stay as they are. w not together with drop_writes or error_writes, r not with error_reads
+//	                                  shorter stay as they are. w not together with drop_writes or error_writes
 //	random_read_corrupt P             of P in 1000000000 reads a random byte becomes a random value
 //	random_write_corrupt P            of writes
 //	random_seed SEED                  what is random comes from this number; otherwise from one that the log tells
@@ -43,9 +43,11 @@
 //
 // # Differences from the kernel
 //
-//   - error_reads, random_read_corrupt and random_write_corrupt are those of later kernels; 6.1 does not know them. random_seed is ours.
+//   - error_reads, random_read_corrupt and random_write_corrupt are those of later kernels, compared with 6.12 by hand: refusals, echo,
+//     what fails and what is damaged. 6.1 does not know them. random_seed is ours.
 //   - corrupt_bio_byte with r changes what is read, as the documentation says; in 6.1 it does nothing.
-//   - The table has a blank at its end, as in 6.1; later kernels have none.
+//   - The table has a blank at its end, as in 6.1, and no features where none were given; later kernels have no blank, and then
+//     show error_reads and error_writes.
 //   - Arguments after the features are refused; the kernel passes over them, so that a feature with a wrong COUNT would not be there.
 //   - Numbers that do not fit into 32 bits are refused, and an OFFSET of 2^64 or more; the kernel drops the bits.
 //   - Write-zeroes are not changed by corrupt_bio_byte or random_write_corrupt.

@@ -172,14 +172,12 @@ func (c *corruption) parse(r *reader) error {
 
 // check refuses features that exclude each other, and finds out whether there are any.
 func (f *features) check() error {
-	byWrite, byRead := f.corrupt.byte != 0 && f.corrupt.writes, f.corrupt.byte != 0 && !f.corrupt.writes
+	byWrite := f.corrupt.byte != 0 && f.corrupt.writes
 	switch {
 	case f.dropWrites && byWrite:
 		return mapper.BadArg("drop_writes is incompatible with corrupt_bio_byte with the WRITE flag set", "")
 	case f.errorWrites && byWrite:
 		return mapper.BadArg("error_writes is incompatible with corrupt_bio_byte with the WRITE flag set", "")
-	case f.errorReads && byRead:
-		return mapper.BadArg("error_reads is incompatible with corrupt_bio_byte with the READ flag set", "")
 	}
 	if len(f.words()) == 0 || f.seedGiven && len(f.words()) == 2 {
 		f.none, f.errorReads, f.errorWrites = true, true, true

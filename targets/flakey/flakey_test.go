@@ -76,7 +76,6 @@ func TestRefusals(t *testing.T) {
 		{"7:0 0 1 1 6 corrupt_bio_byte 1 r 1 0 corrupt_bio_byte", "Feature corrupt_bio_byte requires parameters", unix.EINVAL},
 		{"7:0 0 1 1 4 corrupt_bio_byte 1 r 1 0", "Insufficient feature arguments", unix.EINVAL},
 		{"7:0 0 1 1 6 corrupt_bio_byte 1 w 1 0 error_writes", "error_writes is incompatible with corrupt_bio_byte with the WRITE flag set", unix.EINVAL},
-		{"7:0 0 1 1 6 corrupt_bio_byte 1 r 1 0 error_reads", "error_reads is incompatible with corrupt_bio_byte with the READ flag set", unix.EINVAL},
 		{"7:0 0 1 1 1 random_read_corrupt", "Feature random_read_corrupt requires a parameter", unix.EINVAL},
 		{"7:0 0 1 1 2 random_write_corrupt 1000000001", "Invalid random corrupt argument", unix.EINVAL},
 		{"7:0 0 1 1 2 random_seed x", "Invalid random seed", unix.EINVAL},
