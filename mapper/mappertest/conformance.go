@@ -42,6 +42,9 @@ type Setup struct {
 	// NoDisk is the errno when a disk is not there; 0 means ENODEV. The kernel's targets do not all keep it.
 	NoDisk unix.Errno
 
+	// SmallerBlocks says that the target's logical block may be smaller than those of its disks.
+	SmallerBlocks bool
+
 	// FlushesMore says that a flush may reach a disk more than once (a commit of metadata, say).
 	FlushesMore bool
 }
@@ -381,7 +384,7 @@ func testLimits(g *rig) {
 		g.t.Errorf("Split = %d sectors: want whole logical blocks of %d", l.Split, l.LogicalSectors())
 	}
 	for _, d := range g.host.Opened() {
-		if l.LogicalBlock < d.Limits().LogicalBlock {
+		if l.LogicalBlock < d.Limits().LogicalBlock && !g.setup.SmallerBlocks {
 			g.t.Errorf("LogicalBlock = %d, less than that of disk %s", l.LogicalBlock, mapper.DiskName(d))
 		}
 	}
