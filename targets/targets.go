@@ -8,6 +8,7 @@ import (
 	"dmfs/targets/inject"
 	"dmfs/targets/dmswitch"
 	"dmfs/targets/dust"
+	"dmfs/targets/ebs"
 	"dmfs/targets/flakey"
 	"dmfs/targets/linear"
 	"dmfs/targets/logwrites"
@@ -22,6 +23,7 @@ func Register(g *mapper.Registry) {
 	g.Register(&linear.Type)
 	g.Register(&striped.Type)
 	g.Register(&unstriped.Type)
+	g.Register(&ebs.Type)
 	g.Register(&zero.Type)
 	g.Register(&dmerror.Type)
 	g.Register(logwrites.NewType())
