@@ -28,7 +28,7 @@ const (
 	Immutable
 	// AlwaysWriteable: refused in a read-only table.
 	AlwaysWriteable
-	// WildcardArgs: the type takes any arguments, and they are not echoed.
+	// WildcardArgs: listings do not show the arguments.
 	WildcardArgs
 )
 
