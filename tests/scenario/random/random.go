@@ -16,7 +16,8 @@ type maker struct {
 	disks   []*place
 	devices []*device
 	serial  int
-	fails   bool // a table has an error target: how much of a failed zeroing was done is nobody's promise
+	fails   bool // a table has a target that fails: how much of a failed zeroing was done is nobody's promise
+	onePath bool // a table has a switch target, of which the kernel sends a discard of several regions down one path
 	grain   int  // offsets and lengths are multiples, in sectors: 8 if a disk has blocks of 4096 bytes
 }
 
@@ -51,6 +52,7 @@ func (p *place) take(m *maker, n int) (start int, ok bool) {
 type device struct {
 	place
 	below, readOnly, suspended bool // below: something stands on it
+	talkers                    []talker
 }
 
 // Make returns the scenario of a seed.
@@ -128,18 +130,22 @@ func (m *maker) below(n int, not string) (name string, start int, ok bool) {
 	return "", 0, false
 }
 
-// table returns the lines of a table for a device, and its size; a size of 0 asks for any.
-func (m *maker) table(device string, size int) (lines []string, total int) {
+// table returns the lines of a table for a device, its size, and what of it takes messages; a size of 0 asks for any.
+func (m *maker) table(device string, size int) (lines []string, total int, talkers []talker) {
 	for len(lines) == 0 || size > 0 && total < size || size == 0 && len(lines) < 5 && m.IntN(3) == 0 {
 		length := m.some(min(400, m.smallest()))
 		if size > 0 && (total+length > size || len(lines) > 6) {
 			length = size - total
 		}
-		text, n := m.segment(device, length, size > 0)
+		text, n, t := m.segment(device, length, size > 0)
 		lines = append(lines, fmt.Sprintf("%d %d %s", total, n, text))
+		if t != nil {
+			t.at += total
+			talkers = append(talkers, *t)
+		}
 		total += n
 	}
-	return lines, total
+	return lines, total, talkers
 }
 
 func (m *maker) smallest() int {
@@ -150,28 +156,41 @@ func (m *maker) smallest() int {
 	return n
 }
 
-// segment returns target and arguments for about so many sectors, exactly if told.
-func (m *maker) segment(device string, length int, exact bool) (text string, n int) {
-	switch m.IntN(8) {
+// segment returns target and arguments for about so many sectors, exactly if told, and the talker if it takes messages.
+func (m *maker) segment(device string, length int, exact bool) (text string, n int, t *talker) {
+	switch m.IntN(14) {
 	case 0:
-		return "zero", length
+		return "zero", length, nil
 	case 1:
 		if m.IntN(3) == 0 {
 			m.fails = true
-			return "error", length
+			return "error", length, nil
 		}
 	case 2, 3, 4:
 		if !exact {
-			if text, n := m.striped(device, length); n > 0 {
-				return text, n
-			}
+			text, n = m.striped(device, length)
 		}
+	case 5:
+		if !exact {
+			text, n = m.unstriped(device, length)
+		}
+	case 6, 7:
+		text, n, t = m.switched(device, length)
+	case 8:
+		text, n = m.delayed(device, length)
+	case 9:
+		text, n = m.flakey(device, length)
+	case 10:
+		text, n, t = m.dust(device, length)
+	}
+	if n > 0 {
+		return text, n, t
 	}
 	name, start, ok := m.below(length, device)
 	if !ok {
-		return "zero", length
+		return "zero", length, nil
 	}
-	return fmt.Sprintf("linear @%s@ %d", name, start), length
+	return fmt.Sprintf("linear @%s@ %d", name, start), length, nil
 }
 
 // striped returns a striped target for about so many sectors, 0 if there is no room.
@@ -196,10 +215,11 @@ func (m *maker) create() {
 	if m.IntN(6) == 0 {
 		m.bad()
 	}
-	lines, size := m.table(name, 0)
+	lines, size, talkers := m.table(name, 0)
 	d := &device{place: place{name: name, size: size}, readOnly: m.IntN(8) == 0}
 	m.command("create "+name, d.readOnly, lines)
 	m.devices = append(m.devices, d)
+	m.meet(d, talkers)
 }
 
 func (m *maker) command(words string, readOnly bool, lines []string) {
@@ -243,6 +263,10 @@ func (m *maker) operation() {
 		d.suspended = true
 		return
 	}
+	if len(d.talkers) > 0 && m.IntN(3) == 0 {
+		m.talk(d)
+		return
+	}
 	if d.suspended {
 		m.add("deps %s", d.name)
 		m.add("resume %s", d.name)
@@ -254,6 +278,9 @@ func (m *maker) operation() {
 		start = max(0, d.size-m.IntN(6))
 	}
 	op := m.IntN(9)
+	if m.onePath && op == 1 {
+		op = 3
+	}
 	if m.fails {
 		if op == 0 {
 			op = 3
@@ -282,7 +309,7 @@ func (m *maker) reload(d *device) {
 	if d.below {
 		size = d.size
 	}
-	lines, size := m.table(d.name, size)
+	lines, size, talkers := m.table(d.name, size)
 	m.command("load "+d.name, d.readOnly, lines)
 	if m.IntN(4) == 0 {
 		m.add("clear %s", d.name)
@@ -290,4 +317,5 @@ func (m *maker) reload(d *device) {
 	}
 	m.add("resume %s", d.name)
 	d.size, d.suspended = size, false
+	m.meet(d, talkers)
 }
