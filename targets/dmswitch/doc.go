@@ -46,6 +46,8 @@
 // # Differences from the kernel
 //
 //   - A flush reaches every disk; the kernel's target forgets flushes, and what was written is lost in a power cut unless the disks are safe by themselves.
+//   - A discard is cut at the borders of regions; the kernel sends it whole down the path of its first region, and where paths do not lead to the same
+//     data that discards what it should not.
 //   - Numbers of a message that do not fit into 64 bits are refused; the kernel drops the bits.
 //   - An OFFSET of 2^64 or more, or a REGION of 2^32, is refused; the kernel drops the bits.
 //   - A table of regions of more than 256 MiB is refused; the kernel tries to get the memory.
