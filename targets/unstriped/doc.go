@@ -38,6 +38,7 @@
 //
 //   - An INDEX of STRIPES or more is refused. The kernel takes STRIPES itself, and any with one stripe; the device then is
 //     part of another stripe, whose data a write would damage.
+//   - A flush reaches the disk; the kernel's target forgets it, and what was written is lost in a power cut.
 //   - STRIPES times CHUNK is right beyond 32 bits, where the kernel's wraps around.
 //   - A CHUNK that is not a multiple of the disk's logical block is refused; the kernel takes it, and then
 //     fails I/O that is not aligned for the disk.
