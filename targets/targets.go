@@ -5,11 +5,11 @@ import (
 	"dmfs/mapper"
 	"dmfs/targets/delay"
 	"dmfs/targets/dmerror"
-	"dmfs/targets/inject"
 	"dmfs/targets/dmswitch"
 	"dmfs/targets/dust"
 	"dmfs/targets/ebs"
 	"dmfs/targets/flakey"
+	"dmfs/targets/inject"
 	"dmfs/targets/linear"
 	"dmfs/targets/logwrites"
 	"dmfs/targets/powercut"
@@ -23,14 +23,14 @@ func Register(g *mapper.Registry) {
 	g.Register(&linear.Type)
 	g.Register(&striped.Type)
 	g.Register(&unstriped.Type)
+	g.Register(&dmswitch.Type)
 	g.Register(&ebs.Type)
 	g.Register(&zero.Type)
 	g.Register(&dmerror.Type)
-	g.Register(logwrites.NewType())
-	g.Register(powercut.NewType())
-	g.Register(&inject.Type)
 	g.Register(&delay.Type)
 	g.Register(&flakey.Type)
 	g.Register(&dust.Type)
-	g.Register(&dmswitch.Type)
+	g.Register(logwrites.NewType())
+	g.Register(powercut.NewType())
+	g.Register(&inject.Type)
 }
