@@ -92,27 +92,63 @@ func renew(t *testing.T) {
 	guest.Guest = nil
 }
 
-// exchange has each side make the devices on the disks of the other.
+// exchange has each side make the devices on the disks of the other and work on, and then read its own disks again, as
+// the other has left them.
 func exchange(t *testing.T, ds *scenario.Differences, again *scenario.Scenario, ours, theirs string) error {
 	t.Helper()
-	want, err := boot(t).Play(again, Images{From: ours})
+	onward := scenario.Continue(again)
+	dir := t.TempDir()
+	oursBack, theirsBack := filepath.Join(dir, "ours"), filepath.Join(dir, "theirs")
+	if err := errors.Join(os.Mkdir(oursBack, 0o755), os.Mkdir(theirsBack, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	want, err := playThere(t, onward, Images{From: ours, To: oursBack})
 	if err != nil {
-		renew(t)
 		return fmt.Errorf("the kernel on our disks: %w", err)
 	}
-	d := inprocess.New(t.TempDir())
-	d.From = theirs
-	got, err := scenario.Play(again, d)
+	got, err := playHere(onward, theirs, theirsBack)
 	if err == nil {
 		err = ds.Compare(again.Name, "process", want, got)
 	}
 	if err != nil {
 		return fmt.Errorf("on each other's disks: %w", err)
 	}
+
+	got, err = playHere(again, oursBack, t.TempDir())
+	if err == nil && got.Hashes() != want.Hashes() {
+		err = fmt.Errorf("the kernel left\n%swhich reads here as\n%s", want.Hashes(), got.Hashes())
+	}
+	if err != nil {
+		return fmt.Errorf("on our disks, as the kernel has written on: %w", err)
+	}
+	got, err = playThere(t, again, Images{From: theirsBack})
+	if err == nil && got.Hashes() != want.Hashes() {
+		err = fmt.Errorf("we left\n%swhich reads there as\n%s", want.Hashes(), got.Hashes())
+	}
+	if err != nil {
+		return fmt.Errorf("the kernel on its disks, as we have written on: %w", err)
+	}
 	return nil
 }
 
-// Disks that one side has written are read by the other through the same tables.
+// playThere plays s in the kernel.
+func playThere(t *testing.T, s *scenario.Scenario, images Images) (scenario.Transcript, error) {
+	t.Helper()
+	tr, err := boot(t).Play(s, images)
+	if err != nil {
+		renew(t)
+	}
+	return tr, err
+}
+
+// playHere plays s in process on copies in the directory to of the disks in from.
+func playHere(s *scenario.Scenario, from, to string) (scenario.Transcript, error) {
+	d := inprocess.New(to)
+	d.From = from
+	return scenario.Play(s, d)
+}
+
+// Disks that one side has written are read by the other through the same tables, written on, and handed back.
 func TestCrossOpening(t *testing.T) {
 	boot(t)
 	list, ds := load(t)

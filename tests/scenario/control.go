@@ -216,3 +216,47 @@ func (p *player) again(s *Scenario) *Scenario {
 	}
 	return a
 }
+
+// Continue returns a scenario that makes the devices of again, which PlayOn returned, and works on: it writes at the beginning, in the
+// middle and at the end of each that may be written to, makes zeroes and flushes. What stands on a read-only device
+// is left alone, since there the kernel and we mean to differ.
+func Continue(again *Scenario) *Scenario {
+	c := &Scenario{Name: again.Name, About: again.About + ", written on", Steps: slices.Clone(again.Steps)}
+	serial := 1 << 20                 // no scenario's own
+	readOnly := make(map[string]bool) // references in tables
+	for _, step := range again.Steps {
+		if step.Words[0] != "create" {
+			continue
+		}
+		var size uint64
+		ro := slices.Contains(step.Words, "ro")
+		for _, l := range step.Table {
+			size += l.Len
+			for word := range strings.FieldsSeq(l.Params) {
+				ro = ro || readOnly[word]
+			}
+		}
+		if ro {
+			readOnly["@"+step.Words[1]+"@"] = true
+			continue
+		}
+		const grain = 8 // a block of 4096 bytes
+		if size < grain {
+			continue
+		}
+		name, middle, end := step.Words[1], size/2&^(grain-1), size&^(grain-1)
+		for _, at := range []uint64{0, middle, end - grain} {
+			serial++
+			c.add("write", name, at, min(3*grain, end-at), serial)
+		}
+		c.add("zeroout", name, middle/2&^(grain-1), grain)
+		c.add("flush", name)
+	}
+	return c
+}
+
+// add appends a step of one line.
+func (s *Scenario) add(words ...any) {
+	line := strings.TrimSuffix(fmt.Sprintln(words...), "\n")
+	s.Steps = append(s.Steps, Step{Words: strings.Fields(line), Lines: []string{line}})
+}

@@ -69,3 +69,15 @@ func (l *LogTail) Fresh(text string) []string {
 	}
 	return found
 }
+
+// Hashes returns what t says of the contents of devices and disks at the end, which is comparable between scenarios that end in the
+// same state.
+func (t Transcript) Hashes() string {
+	var b strings.Builder
+	for _, r := range t {
+		if strings.HasPrefix(r.Step, "hash ") {
+			fmt.Fprintf(&b, "%s: %s\n", r.Step, r.Text)
+		}
+	}
+	return b.String()
+}
