@@ -48,12 +48,13 @@ func (d *Driver) Open(name string) (func(), error) {
 }
 
 // Size returns a size in sectors.
-func (d *Driver) Size(name string) (uint64, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(d.path(name), &st); err != nil {
-		return 0, err
-	}
-	return uint64(mapper.SectorsOf(st.Size)), nil
+func (d *Driver) Size(name string) (size uint64, err error) {
+	err = d.with(name, unix.O_RDONLY, func(fd int) error {
+		end, err := unix.Seek(fd, 0, unix.SEEK_END)
+		size = uint64(mapper.SectorsOf(end))
+		return err
+	})
+	return size, err
 }
 
 // Read reads.

@@ -4,8 +4,10 @@ package mounted
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -25,6 +27,13 @@ type Driver struct {
 	dir   string // of the disks
 	log   scenario.LogTail
 	disks []string
+	loops map[string]loop // disks with blocks that a file does not have
+}
+
+// A loop is a loop device on the file of a disk.
+type loop struct {
+	path   string // /dev/loopN
+	number string // MAJOR:MINOR
 }
 
 var _ scenario.Driver = (*Driver)(nil)
@@ -36,24 +45,52 @@ func New(mnt, dir string) *Driver { return &Driver{mnt: mnt, dir: dir} }
 func (d *Driver) Move(dir string) { d.dir = dir }
 
 func (d *Driver) path(name string) string {
+	if l, ok := d.loops[name]; ok {
+		return l.path
+	}
 	if slices.Contains(d.disks, name) {
 		return filepath.Join(d.dir, name)
 	}
 	return filepath.Join(d.mnt, name)
 }
 
-// Disk makes a file.
+// Disk makes a file, and a loop device on it if it is to have larger blocks.
 func (d *Driver) Disk(name string, sectors uint64, block int) error {
-	if block != mapper.SectorSize {
-		return scenario.Cannot("a file has no blocks of another size than 512")
-	}
-	f, err := os.Create(filepath.Join(d.dir, name))
+	file := filepath.Join(d.dir, name)
+	f, err := os.Create(file)
 	if err != nil {
 		return err
 	}
 	defer f.Close() //nolint:errcheck // it was truncated
+	if err := f.Truncate(mapper.Sector(sectors).Bytes()); err != nil {
+		return err
+	}
+	if block != mapper.SectorSize {
+		l, err := attach(file, block)
+		if err != nil {
+			return scenario.Cannot(fmt.Sprintf("blocks of %d bytes need a loop device: %v", block, err))
+		}
+		if d.loops == nil {
+			d.loops = make(map[string]loop)
+		}
+		d.loops[name] = l
+	}
 	d.disks = append(d.disks, name)
-	return f.Truncate(mapper.Sector(sectors).Bytes())
+	return nil
+}
+
+// attach makes a loop device with blocks of so many bytes.
+func attach(file string, block int) (loop, error) {
+	out, err := exec.Command("losetup", "--find", "--show", "--sector-size", strconv.Itoa(block), "--", file).CombinedOutput()
+	path := strings.TrimSpace(string(out))
+	if err != nil {
+		return loop{}, fmt.Errorf("%w: %s", err, path)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return loop{}, err
+	}
+	return loop{path, fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))}, nil
 }
 
 // LetGo has nothing to do: dmfs closes a disk that no table uses.
@@ -71,6 +108,9 @@ var number = regexp.MustCompile(`\b253:(\d+)\b`)
 
 // Normal takes the directory from the disks' paths.
 func (d *Driver) Normal(text string) string {
+	for name, l := range d.loops {
+		text = regexp.MustCompile(`\b`+l.number+`\b|\b`+filepath.Base(l.path)+`\b`).ReplaceAllString(text, name)
+	}
 	return number.ReplaceAllString(strings.ReplaceAll(text, d.dir+"/", ""), "dm-$1")
 }
 
@@ -255,8 +295,14 @@ func (d *Driver) Log() []string {
 	return d.log.Fresh(string(text))
 }
 
-// Close removes all devices. The disks' files stay.
+// Close removes all devices and loop devices. The disks' files stay.
 func (d *Driver) Close() error {
-	d.disks = nil
-	return d.run(nil, "remove_all")
+	err := d.run(nil, "remove_all")
+	for _, l := range d.loops {
+		if out, e := exec.Command("losetup", "--detach", l.path).CombinedOutput(); e != nil {
+			err = errors.Join(err, fmt.Errorf("losetup --detach %s: %w: %s", l.path, e, out))
+		}
+	}
+	d.disks, d.loops = nil, nil
+	return err
 }
