@@ -208,11 +208,7 @@ func (p *player) again(s *Scenario) *Scenario {
 		if dev.ReadOnly {
 			words = append(words, "ro")
 		}
-		lines := []string{strings.Join(words, " ") + " {"}
-		for _, l := range dev.Table {
-			lines = append(lines, strings.TrimSpace(fmt.Sprintf("%d %d %s %s", l.Start, l.Len, l.Type, l.Params)))
-		}
-		a.Steps = append(a.Steps, Step{Words: words, Table: dev.Table, Lines: append(lines, "}")})
+		a.Steps = append(a.Steps, Step{Words: words}.WithTable(dev.Table))
 	}
 	return a
 }

@@ -33,6 +33,15 @@ type Line struct {
 // Text returns the step as it is written in scenarios and transcripts: several lines if it has a table in braces.
 func (s Step) Text() string { return strings.Join(s.Lines, "\n") }
 
+// WithTable returns s with another table.
+func (s Step) WithTable(table []Line) Step {
+	lines := []string{strings.Join(s.Words, " ") + " {"}
+	for _, l := range table {
+		lines = append(lines, strings.TrimSpace(fmt.Sprintf("%d %d %s %s", l.Start, l.Len, l.Type, l.Params)))
+	}
+	return Step{Words: s.Words, Table: table, Lines: append(lines, "}")}
+}
+
 // Text returns the scenario so that Parse gives it back.
 func (s *Scenario) Text() string {
 	var b strings.Builder
