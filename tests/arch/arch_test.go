@@ -120,6 +120,7 @@ var arrows = []struct {
 	{"cmd/internal/dmsetup", []string{"fs/control", "mapper"}, "it speaks to a mount through the control file"},
 	{"cmd/internal/mount", []string{"fs", "mapper"}, "it mounts what it is given"},
 	{"cmd", []string{"cmd", "fs", "targets", "config", "mapper"}, "the program puts the rooms together"},
+	{"dmfstest", nil, "it is for other modules, and starts the built program"},
 	{"tests", []string{"cmd", "fs", "targets", "config", "mapper", "tests"}, "these tests need more than one room"},
 }
 
