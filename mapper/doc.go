@@ -33,7 +33,7 @@
 //  4. pool.mu: the open disks
 //  5. rangeLocks, ascending; eventCounter.mu; Log.mu
 //
-// 2 to 4 are held briefly, never across I/O or a constructor, except that pool.mu is held while a file is opened.
+// 2 to 4 are held briefly, never across I/O, a constructor, or the opening or closing of a disk.
 // A control operation holds ctl of one device only. The gate is no lock: who shuts it holds ctl and
 // waits for requests, which never take 1 to 4 to complete.
 package mapper

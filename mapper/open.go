@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,43 +22,23 @@ type DiskConfig struct {
 type FileID struct {
 	Dev, Ino uint64
 	Rdev     uint64 // of a block device, else 0
+	URI      string // of a network disk, in its shortest spelling; else "", and the numbers count
 }
 
-// A FileOpener opens what is no mapped device. Package disk has the one for files and block devices.
+// IsURI reports whether a table means a network disk by name: SCHEME://.
+func IsURI(name string) bool {
+	scheme, _, ok := strings.Cut(name, "://")
+	return ok && scheme != "" && !strings.ContainsAny(scheme, "/ ")
+}
+
+// A FileOpener opens what is no mapped device. Package disk has the one for files, block devices and network disks.
 type FileOpener interface {
-	// Identify says what path, which is absolute, leads to, without opening it for I/O.
+	// Identify says what path, which is absolute or a URI, leads to, without opening it for I/O. It does not block.
 	Identify(path string) (FileID, error)
-	// Open opens it. The disk implements io.Closer.
-	Open(c DiskConfig) (Disk, error)
+	// Open opens it. The disk implements io.Closer. ctx ends the wait for a server; it does not bound the disk's life.
+	Open(ctx context.Context, c DiskConfig) (Disk, error)
 	// BlockDevicePath returns the path of the block device with that number.
 	BlockDevicePath(major, minor uint32) (string, error)
-}
-
-// A pool holds the open disks that are no mapped devices, each file once for each way to open it.
-type pool struct {
-	files      FileOpener
-	mountPoint string
-	dir        string
-	configured map[string]DiskConfig
-
-	mu       sync.Mutex
-	mountDev uint64 // st_dev of the mount, once it is known
-	open     map[poolKey]*pooled
-}
-
-type poolKey struct {
-	id               FileID
-	direct, readOnly bool
-}
-
-type pooled struct {
-	disk Disk
-	refs int
-}
-
-func (p *pool) init(o Options) {
-	p.files, p.mountPoint, p.dir, p.configured = o.Files, o.MountPoint, o.Dir, o.Disks
-	p.open = make(map[poolKey]*pooled)
 }
 
 // SetMountDev tells which st_dev the files of the mount have, so that they are recognised by any path.
@@ -72,23 +50,53 @@ func (m *Manager) SetMountDev(dev uint64) {
 
 // openDisk resolves what a table calls name and takes a reference to it, on behalf of upper. The caller
 // calls release when the table is gone.
-func (m *Manager) openDisk(upper *Device, name string, readOnly bool) (d Disk, release func(), err error) {
-	if c, ok := m.pool.configured[name]; ok {
-		return m.openFile(upper, c, readOnly)
-	}
-	if dev, err := m.mappedDevice(name); err != nil {
+func (m *Manager) openDisk(ctx context.Context, upper *Device, name string, readOnly bool) (d Disk, release func(), err error) {
+	dev, c, id, err := m.resolve(name)
+	switch {
+	case err != nil:
 		return nil, nil, err
-	} else if dev != nil {
+	case dev != nil:
 		return m.openDevice(upper, dev)
+	case c.ReadOnly && !readOnly:
+		return nil, nil, lookupError(unix.EROFS, "%s is configured read-only, the table is not", c.Path)
 	}
-	if major, minor, ok := parseNumber(name); ok {
-		path, err := m.pool.files.BlockDevicePath(major, minor)
-		if err != nil {
-			return nil, nil, err
+	c.ReadOnly = readOnly
+	return m.openFile(ctx, c, id)
+}
+
+// resolve says what a table calls name: a mapped device, or else a file with its identity.
+func (m *Manager) resolve(name string) (dev *Device, c DiskConfig, id FileID, err error) {
+	p := &m.pool
+	c, configured := p.configured[name]
+	if !configured {
+		if dev, err = m.mappedDevice(name); dev != nil || err != nil {
+			return dev, c, id, err
 		}
-		name = path
+		c.Path = name
 	}
-	return m.openFile(upper, DiskConfig{Path: name}, readOnly)
+	if p.files == nil {
+		return nil, c, id, lookupError(unix.ENODEV, "%s: no files can be opened here", c.Path)
+	}
+	if major, minor, ok := parseNumber(name); ok && !configured {
+		if c.Path, err = p.files.BlockDevicePath(major, minor); err != nil {
+			return nil, c, id, err
+		}
+	}
+	if !IsURI(c.Path) {
+		if !filepath.IsAbs(c.Path) {
+			c.Path = filepath.Join(p.dir, c.Path)
+		}
+		if c.Path, err = filepath.Abs(c.Path); err != nil {
+			return nil, c, id, err
+		}
+	}
+	if id, err = p.files.Identify(c.Path); err != nil {
+		return nil, c, id, deviceLookup(err)
+	}
+	if p.ownMount(id) {
+		dev, err = m.ownDevice(c.Path)
+	}
+	return dev, c, id, err
 }
 
 func (m *Manager) openDevice(upper, dev *Device) (Disk, func(), error) {
@@ -146,80 +154,22 @@ func parseNumber(s string) (major, minor uint32, ok bool) {
 	return uint32(x), uint32(y), err == nil && err2 == nil
 }
 
-// openFile opens a file or block device, or takes another reference to it.
-func (m *Manager) openFile(upper *Device, c DiskConfig, readOnly bool) (Disk, func(), error) {
-	p := &m.pool
-	if p.files == nil {
-		return nil, nil, lookupError(unix.ENODEV, "%s: no files can be opened here", c.Path)
-	}
-	if c.ReadOnly && !readOnly {
-		return nil, nil, lookupError(unix.EROFS, "%s is configured read-only, the table is not", c.Path)
-	}
-	c.ReadOnly = readOnly
-	if !filepath.IsAbs(c.Path) {
-		c.Path = filepath.Join(p.dir, c.Path)
-	}
-	path, err := filepath.Abs(c.Path)
-	if err != nil {
-		return nil, nil, err
-	}
-	c.Path = path
-	id, err := p.files.Identify(c.Path)
-	if err != nil {
-		return nil, nil, deviceLookup(err)
-	}
-	if p.ownMount(id) {
-		return m.openOwn(upper, c.Path)
-	}
-	key := poolKey{id, c.Direct, c.ReadOnly}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	have := p.open[key]
-	if have == nil {
-		d, err := p.files.Open(c)
-		if err != nil {
-			return nil, nil, deviceLookup(err)
-		}
-		have = &pooled{disk: d}
-		p.open[key] = have
-	}
-	have.refs++
-	return have.disk, func() { m.releaseFile(key) }, nil
-}
-
 func (p *pool) ownMount(id FileID) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.mountDev != 0 && id.Dev == p.mountDev
 }
 
-// openOwn opens the mapped device that path leads to in this mount by way of a symbolic link.
+// ownDevice returns the mapped device that path leads to in this mount by way of a symbolic link.
 // The path is only looked up: opening it would have this process wait for itself.
-func (m *Manager) openOwn(upper *Device, path string) (Disk, func(), error) {
+func (m *Manager) ownDevice(path string) (*Device, error) {
 	real, err := filepath.EvalSymlinks(path)
 	if err == nil {
-		if dev, err := m.mappedDevice(real); err != nil {
-			return nil, nil, err
-		} else if dev != nil {
-			return m.openDevice(upper, dev)
+		if dev, err := m.mappedDevice(real); dev != nil || err != nil {
+			return dev, err
 		}
 	}
-	return nil, nil, lookupError(unix.ENODEV, "%s is a file of this mount; name the device instead", path)
-}
-
-func (m *Manager) releaseFile(key poolKey) {
-	m.pool.mu.Lock()
-	defer m.pool.mu.Unlock()
-	have := m.pool.open[key]
-	if have.refs--; have.refs > 0 {
-		return
-	}
-	delete(m.pool.open, key)
-	if c, ok := have.disk.(io.Closer); ok {
-		if err := c.Close(); err != nil {
-			m.log.Printf("device-mapper: core: closing %s: %v", KernelName(have.disk), err)
-		}
-	}
+	return nil, lookupError(unix.ENODEV, "%s is a file of this mount; name the device instead", path)
 }
 
 // lookupError is what a constructor reports when a disk cannot be had.
@@ -253,7 +203,7 @@ func (h *segmentHost) Open(ctx context.Context, name string) (Disk, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
-	d, err := h.table.open(name)
+	d, err := h.table.open(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -265,6 +215,23 @@ func (h *segmentHost) Open(ctx context.Context, name string) (Disk, error) {
 	h.disks = append(h.disks, d)
 	return d, nil
 }
+
+// Find implements Host.
+func (h *segmentHost) Find(name string) (Disk, error) {
+	dev, _, id, err := h.table.dev.mgr.resolve(name)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range h.disks {
+		if dev != nil && d == Disk(dev) || dev == nil && h.table.dev.mgr.pool.is(d, id) {
+			return d, nil
+		}
+	}
+	return nil, nil
+}
+
+// DeviceNumber implements Host.
+func (h *segmentHost) DeviceNumber() string { return h.table.dev.Number() }
 
 // Event implements Host.
 func (h *segmentHost) Event() { h.table.dev.events.bump() }
@@ -299,11 +266,11 @@ func (h *segmentHost) replayable(words []string) []string {
 }
 
 // open returns the disk that a line calls name, holding it once for the whole table.
-func (t *Table) open(name string) (Disk, error) {
+func (t *Table) open(ctx context.Context, name string) (Disk, error) {
 	if d, ok := t.byName[name]; ok {
 		return d, nil
 	}
-	d, release, err := t.dev.mgr.openDisk(t.dev, name, t.readOnly)
+	d, release, err := t.dev.mgr.openDisk(ctx, t.dev, name, t.readOnly)
 	if err != nil {
 		return nil, err
 	}

@@ -58,6 +58,11 @@ type Host interface {
 	// MAJOR:MINOR, or another mapped device. Opening the same disk twice gives the same Disk.
 	// Errors wrap ErrNoDevice, ErrNotFound, ErrBusy or what the system said.
 	Open(ctx context.Context, name string) (Disk, error)
+	// Find returns the disk that a message calls name, in any of its spellings, if Open returned it before, else nil. It
+	// opens nothing. Errors are those of Open: there is nothing of that name.
+	Find(name string) (Disk, error)
+	// DeviceNumber returns MAJOR:MINOR of the device, by which the kernel's log lines call it.
+	DeviceNumber() string
 	// Event wakes those waiting for an event on the device. It does not block.
 	Event()
 	// Logf adds a line to the log of the mount, as the kernel would to its own. The core puts

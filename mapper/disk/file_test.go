@@ -36,7 +36,7 @@ func image(t testing.TB, n mapper.Sector) string {
 
 func open(t testing.TB, c mapper.DiskConfig) *File {
 	t.Helper()
-	d, err := Opener{}.Open(c)
+	d, err := Opener{}.Open(ctx, c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestReadsWhatWasWritten(t *testing.T) {
 
 func openDirect(t *testing.T, path string) *File {
 	t.Helper()
-	d, err := Opener{}.Open(mapper.DiskConfig{Path: path, Direct: true})
+	d, err := Opener{}.Open(ctx, mapper.DiskConfig{Path: path, Direct: true})
 	if errors.Is(err, unix.EINVAL) {
 		t.Skipf("needs a file system with direct I/O: %v", err)
 	}

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -121,7 +122,7 @@ func (Opener) BlockDevicePath(major, minor uint32) (string, error) {
 }
 
 // Open implements mapper.FileOpener. c.Path is absolute.
-func (Opener) Open(c mapper.DiskConfig) (mapper.Disk, error) {
+func (Opener) Open(_ context.Context, c mapper.DiskConfig) (mapper.Disk, error) {
 	handle, err := openPath(c.Path)
 	if err != nil {
 		return nil, err

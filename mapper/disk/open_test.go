@@ -55,7 +55,7 @@ func TestIdentify(t *testing.T) {
 		if tt.want == 0 && err != nil || tt.want != 0 && (!errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.says)) {
 			t.Errorf("Identify(%q): %v, want %v, %q", tt.path, err, tt.want, tt.says)
 		}
-		if _, openErr := (Opener{}).Open(mapper.DiskConfig{Path: tt.path}); (openErr == nil) != (tt.want == 0) {
+		if _, openErr := (Opener{}).Open(ctx, mapper.DiskConfig{Path: tt.path}); (openErr == nil) != (tt.want == 0) {
 			t.Errorf("Open(%q): %v", tt.path, openErr)
 		}
 	}

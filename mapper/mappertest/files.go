@@ -1,6 +1,7 @@
 package mappertest
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 
@@ -32,7 +33,7 @@ func (f *Files) Identify(path string) (mapper.FileID, error) {
 }
 
 // Open returns the disk. Closing it does nothing.
-func (f *Files) Open(c mapper.DiskConfig) (mapper.Disk, error) {
+func (f *Files) Open(_ context.Context, c mapper.DiskConfig) (mapper.Disk, error) {
 	i, err := f.find(c.Path)
 	if err != nil {
 		return nil, err

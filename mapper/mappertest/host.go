@@ -3,6 +3,7 @@ package mappertest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"dmfs/mapper"
@@ -45,6 +46,21 @@ func (h *Host) Open(_ context.Context, name string) (mapper.Disk, error) {
 	h.opened = append(h.opened, d)
 	return d, nil
 }
+
+// Find returns the disk called name if it was opened.
+func (h *Host) Find(name string) (mapper.Disk, error) {
+	d := h.Disks[name]
+	if d == nil {
+		return nil, fmt.Errorf("%q: %w", name, mapper.ErrNoDevice)
+	}
+	if !slices.Contains(h.Opened(), d) {
+		return nil, nil
+	}
+	return d, nil
+}
+
+// DeviceNumber returns 253:0.
+func (h *Host) DeviceNumber() string { return "253:0" }
 
 // Event counts an event.
 func (h *Host) Event() {

@@ -105,7 +105,9 @@ func (ubd) Identify(path string) (mapper.FileID, error) {
 	return mapper.FileID{}, unix.ENOENT
 }
 
-func (ubd) Open(c mapper.DiskConfig) (mapper.Disk, error) { return &ubdDisk{path: c.Path}, nil }
+func (ubd) Open(_ context.Context, c mapper.DiskConfig) (mapper.Disk, error) {
+	return &ubdDisk{path: c.Path}, nil
+}
 
 func (ubd) BlockDevicePath(major, minor uint32) (string, error) {
 	if major != 98 {

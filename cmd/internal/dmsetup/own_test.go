@@ -223,7 +223,7 @@ func (files) Identify(path string) (mapper.FileID, error) {
 	return mapper.FileID{Dev: 1, Ino: uint64(path[len(path)-1])}, nil
 }
 
-func (files) Open(c mapper.DiskConfig) (mapper.Disk, error) {
+func (files) Open(_ context.Context, c mapper.DiskConfig) (mapper.Disk, error) {
 	return &fileDisk{ubdDisk{path: c.Path}}, nil
 }
 

@@ -67,8 +67,8 @@ func (f *blockFile) Limits() mapper.Limits {
 	return l
 }
 
-func (o *opener) Open(c mapper.DiskConfig) (mapper.Disk, error) {
-	d, err := o.Opener.Open(c)
+func (o *opener) Open(ctx context.Context, c mapper.DiskConfig) (mapper.Disk, error) {
+	d, err := o.Opener.Open(ctx, c)
 	f, ok := d.(*disk.File)
 	if block := o.blocks[c.Path]; err == nil && ok && block != mapper.SectorSize {
 		return &blockFile{f, block}, nil
