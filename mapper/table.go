@@ -137,8 +137,10 @@ func (t *Table) add(ctx context.Context, s Spec, n int) error {
 	switch {
 	case typ == nil:
 		return shape(s.Type+": unknown target type", "%s", t.dev.mgr.registry.hint())
-	case typ.Features&Singleton != 0 && n > 1:
-		return shape(s.Type+": target type must appear alone in table", "the table has %d lines", n)
+	case len(t.segs) > 0 && t.segs[0].typ.Features&Singleton != 0:
+		return shape("target type "+t.segs[0].typ.Name+" must appear alone in table", "the table has %d lines", n)
+	case typ.Features&Singleton != 0 && len(t.segs) > 0:
+		return BadArg("singleton target type must appear alone in table", "the table has %d lines", n)
 	case typ.Features&AlwaysWriteable != 0 && t.readOnly:
 		return shape(s.Type+": target type may not be included in a read-only table", "load it without read-only")
 	}
