@@ -2,6 +2,7 @@ package mapper
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -73,6 +74,9 @@ func (d *Device) settle(ctx context.Context, t *Table, noFlush bool) error {
 		if err := t.flushWith(ctx, flushStill); err != nil {
 			if ctx.Err() != nil {
 				return err
+			}
+			if errors.Is(err, ErrRequeue) {
+				err = errors.New("it must wait for the resume")
 			}
 			d.mgr.log.Printf("device-mapper: core: %s: flush before suspend: %v", d.Number(), err)
 		}
