@@ -237,8 +237,11 @@ func (h *segmentHost) DeviceNumber() string { return h.table.dev.Number() }
 func (h *segmentHost) Event() { h.table.dev.events.bump() }
 
 // Logf implements Host.
-func (h *segmentHost) Logf(format string, args ...any) {
-	h.table.dev.mgr.log.Printf("device-mapper: %s: %s", h.typ.Name, fmt.Sprintf(format, args...))
+func (h *segmentHost) Logf(format string, args ...any) { h.LogFrom(h.typ.Name, format, args...) }
+
+// LogFrom implements Host.
+func (h *segmentHost) LogFrom(module, format string, args ...any) {
+	h.table.dev.mgr.log.Printf("device-mapper: %s: %s", module, fmt.Sprintf(format, args...))
 }
 
 // ReadOnly implements Host.

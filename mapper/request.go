@@ -58,6 +58,9 @@ const (
 	FlagFUA Flags = 1 << iota
 	// FlagNoUnmap asks OpWriteZeroes to keep the space allocated.
 	FlagNoUnmap
+	// FlagShared says of OpFlush that other disks lead to the same storage: what one of them acknowledged, a flush by
+	// another makes durable. So a disk that has forgotten writes does not refuse it for their sake.
+	FlagShared
 )
 
 // A Request is one block I/O, the kernel's bio. It is passed by value: whoever receives one

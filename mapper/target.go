@@ -68,6 +68,8 @@ type Host interface {
 	// Logf adds a line to the log of the mount, as the kernel would to its own. The core puts
 	// "device-mapper: TYPE: " before it.
 	Logf(format string, args ...any)
+	// LogFrom is Logf for what another module of the kernel says: "device-mapper: MODULE: " comes before it.
+	LogFrom(module, format string, args ...any)
 	// ReadOnly reports whether the table was loaded read-only.
 	ReadOnly() bool
 }

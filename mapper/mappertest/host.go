@@ -76,6 +76,11 @@ func (h *Host) Logf(format string, args ...any) {
 	h.lines = append(h.lines, fmt.Sprintf(format, args...))
 }
 
+// LogFrom records a line with the module before it.
+func (h *Host) LogFrom(module, format string, args ...any) {
+	h.Logf("%s: %s", module, fmt.Sprintf(format, args...))
+}
+
 // ReadOnly returns RO.
 func (h *Host) ReadOnly() bool { return h.RO }
 
