@@ -13,6 +13,7 @@ import (
 	"dmfs/targets/linear"
 	"dmfs/targets/logwrites"
 	"dmfs/targets/powercut"
+	"dmfs/targets/multipath"
 	"dmfs/targets/striped"
 	"dmfs/targets/unstriped"
 	"dmfs/targets/zero"
@@ -25,6 +26,7 @@ func Register(g *mapper.Registry) {
 	g.Register(&unstriped.Type)
 	g.Register(&dmswitch.Type)
 	g.Register(&ebs.Type)
+	g.Register(&multipath.Type)
 	g.Register(&zero.Type)
 	g.Register(&dmerror.Type)
 	g.Register(&delay.Type)
