@@ -36,7 +36,7 @@ func (d *Device) WriteAt(ctx context.Context, p []byte, off int64, fua bool) (n 
 
 // Flush makes durable, through the whole stack, what was written before.
 func (d *Device) Flush(ctx context.Context) error {
-	return d.pass(ctx, func(t *Table) error { return t.flush(ctx) })
+	return d.pass(ctx, func(t *Table) error { return t.flush(ctx, 0) })
 }
 
 // Zero makes n bytes from byte off on read as zeroes, cut at the end of the device. Space is freed where

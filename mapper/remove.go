@@ -276,7 +276,7 @@ func (d *Device) flushStill(ctx context.Context) error {
 		if d.live.Load() == nil {
 			return nil
 		}
-		err := d.pass(ctx, func(t *Table) error { return t.flushWith(ctx, flushStill) })
+		err := d.pass(ctx, func(t *Table) error { return t.flushWith(ctx, 0, flushStill) })
 		if d.live.Load() == nil {
 			return nil // it was removed meanwhile, which flushes
 		}

@@ -12,7 +12,7 @@ const fanWidth = 4
 // inside the device's gate.
 func (t *Table) submit(ctx context.Context, r Request) error {
 	if r.Op == OpFlush {
-		return t.flush(ctx)
+		return t.flush(ctx, r.Flags)
 	}
 	if t.readOnly && r.Op != OpRead {
 		return ErrReadOnly
@@ -125,15 +125,15 @@ func (seg *segment) writeZeroes(ctx context.Context, r Request) error {
 	return nil
 }
 
-// flush makes durable what completed before, on every disk of the table once.
-func (t *Table) flush(ctx context.Context) error {
-	return t.flushWith(ctx, func(ctx context.Context, d Disk) error {
-		return d.Submit(ctx, Request{Op: OpFlush})
+// flush makes durable what completed before, on every disk of the table once. The flags go along.
+func (t *Table) flush(ctx context.Context, flags Flags) error {
+	return t.flushWith(ctx, flags, func(ctx context.Context, d Disk) error {
+		return d.Submit(ctx, Request{Op: OpFlush, Flags: flags})
 	})
 }
 
 // flushWith is flush, with what flushes the disks below targets that only forward.
-func (t *Table) flushWith(ctx context.Context, flush func(context.Context, Disk) error) error {
+func (t *Table) flushWith(ctx context.Context, flags Flags, flush func(context.Context, Disk) error) error {
 	n := len(t.flushDisks)
 	return FanOut(n+len(t.flushSegs), fanWidth, func(i int) error {
 		if i < n {
@@ -143,7 +143,7 @@ func (t *Table) flushWith(ctx context.Context, flush func(context.Context, Disk)
 			return nil
 		}
 		seg := t.flushSegs[i-n]
-		if err := seg.target.Submit(ctx, Request{Op: OpFlush}); err != nil {
+		if err := seg.target.Submit(ctx, Request{Op: OpFlush, Flags: flags}); err != nil {
 			return t.located(seg, Request{Op: OpFlush}, err)
 		}
 		return nil
