@@ -152,11 +152,12 @@ func describeDisk(disk mapper.Disk) Dep {
 		return Dep{Major: i.Major, Minor: i.Minor, Device: i.Name, BlockName: x.KernelName()}
 	case interface {
 		BlockDevice() (major, minor uint32, ok bool)
-		Path() string
 	}:
 		if major, minor, ok := x.BlockDevice(); ok {
 			return Dep{Major: major, Minor: minor, BlockName: mapper.KernelName(disk)}
 		}
+	}
+	if x, ok := disk.(interface{ Path() string }); ok {
 		return Dep{Path: x.Path()}
 	}
 	return Dep{Path: mapper.DiskName(disk)}

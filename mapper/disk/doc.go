@@ -1,4 +1,4 @@
-// Package disk has what tables stand on at the bottom: files, block devices and memory. It is the one
+// Package disk has what tables stand on at the bottom: files, block devices and, in package nbd, network disks. It is the one
 // place besides mapper/bytes.go that turns sectors into bytes.
 //
 // # Durability

@@ -12,9 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dmfs/mapper"
+	"dmfs/mapper/disk/nbd"
 )
 
-// Opener opens files and block devices by path. It implements mapper.FileOpener.
+// Opener opens files and block devices by path and exports of NBD servers by URI. It implements mapper.FileOpener.
 type Opener struct{}
 
 var _ mapper.FileOpener = Opener{}
@@ -22,6 +23,10 @@ var _ mapper.FileOpener = Opener{}
 // Identify implements mapper.FileOpener. It refuses what can be no disk, without opening it: a FIFO would
 // block.
 func (Opener) Identify(path string) (mapper.FileID, error) {
+	if mapper.IsURI(path) {
+		uri, err := nbd.ParseURI(path)
+		return mapper.FileID{URI: uri.String()}, err
+	}
 	f, err := openPath(path)
 	if err != nil {
 		return mapper.FileID{}, err
@@ -121,8 +126,15 @@ func (Opener) BlockDevicePath(major, minor uint32) (string, error) {
 	return "", &mapper.ArgError{Reason: "Device lookup failed", Detail: "block device " + number + " has no node", Errno: unix.ENXIO}
 }
 
-// Open implements mapper.FileOpener. c.Path is absolute.
-func (Opener) Open(_ context.Context, c mapper.DiskConfig) (mapper.Disk, error) {
+// Open implements mapper.FileOpener. c.Path is absolute, or a URI.
+func (Opener) Open(ctx context.Context, c mapper.DiskConfig) (mapper.Disk, error) {
+	if mapper.IsURI(c.Path) {
+		d, err := nbd.Open(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		return d, nil
+	}
 	handle, err := openPath(c.Path)
 	if err != nil {
 		return nil, err

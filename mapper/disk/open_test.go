@@ -107,3 +107,21 @@ func TestReadOnlyDisk(t *testing.T) {
 		t.Error("the limits do not say so")
 	}
 }
+
+// A URI is its own identity, in whatever spelling, and what is no URI of ours is refused without a look at files.
+func TestIdentifyURI(t *testing.T) {
+	a, err := Opener{}.Identify("nbd://H:10809/x")
+	b, err2 := Opener{}.Identify("nbd://h/x")
+	c, err3 := Opener{}.Identify("nbd://h/y")
+	if err != nil || err2 != nil || err3 != nil || a != b || a == c || a.URI != "nbd://h/x" {
+		t.Errorf("%+v %+v %+v (%v %v %v)", a, b, c, err, err2, err3)
+	}
+	for _, bad := range []string{"nbds://h/x", "http://h/x", "file:///x"} {
+		if _, err := (Opener{}).Identify(bad); !errors.Is(err, unix.EINVAL) {
+			t.Errorf("%s: %v", bad, err)
+		}
+		if _, err := (Opener{}).Open(ctx, mapper.DiskConfig{Path: bad}); !errors.Is(err, unix.EINVAL) {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
