@@ -298,7 +298,7 @@ func TestSuspend(t *testing.T) {
 
 // A flush says that the other paths lead to the same storage, and goes down one of them.
 func TestFlush(t *testing.T) {
-	seen := make(chan mapper.Request, 3)
+	seen := make(chan mapper.Request, 64)
 	h := mappertest.NewHost(recorder{"a", seen}, recorder{"b", seen})
 	got, err := newTarget(ctx, h, mapper.Spec{Len: 8, Args: strings.Fields("0 0 1 1 round-robin 0 2 0 a b")})
 	if err != nil {
@@ -312,6 +312,40 @@ func TestFlush(t *testing.T) {
 	}
 	if r := <-seen; r.Op != mapper.OpFlush || r.Flags&mapper.FlagShared == 0 {
 		t.Errorf("got %+v", r)
+	}
+}
+
+// So does the flush of a mapped device, as a path of which a flush is not refused either.
+func TestFlushThroughMappedDevices(t *testing.T) {
+	seen := make(chan mapper.Request, 64)
+	registry := new(mapper.Registry)
+	registry.Register(&Type)
+	registry.Register(&mapper.Type{Name: "plain", New: func(ctx context.Context, h mapper.Host, s mapper.Spec) (mapper.Target, error) {
+		return h.Open(ctx, s.Args[0]) // a disk does what a target that only forwards does
+	}})
+	m := mapper.NewManager(registry, mapper.Options{Files: mappertest.NewFiles(recorder{"7:0", seen})})
+	for _, n := range []mapper.NewDevice{
+		{Name: "low", Minor: -1, Table: []mapper.Spec{{Len: 8, Type: "plain", Args: []string{"7:0"}}}},
+		{Name: "high", Minor: -1, Table: []mapper.Spec{{Len: 8, Type: "multipath", Args: strings.Fields("0 0 1 1 round-robin 0 1 0 low")}}},
+	} {
+		if _, err := m.Create(ctx, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.ByName("high").Flush(ctx); err != nil {
+		t.Error(err)
+	}
+	if r := <-seen; r.Op != mapper.OpFlush || r.Flags&mapper.FlagShared == 0 {
+		t.Errorf("got %+v", r)
+	}
+	if err := m.ByName("low").Flush(ctx); err != nil {
+		t.Error(err)
+	}
+	if r := <-seen; r.Flags != 0 {
+		t.Errorf("a flush of the device below: %+v", r)
+	}
+	if err := m.Close(ctx); err != nil {
+		t.Error(err)
 	}
 }
 
