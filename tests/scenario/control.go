@@ -214,26 +214,27 @@ func (p *player) again(s *Scenario) *Scenario {
 }
 
 // Continue returns a scenario that makes the devices of again, which PlayOn returned, and works on: it writes at the beginning, in the
-// middle and at the end of each that may be written to, makes zeroes and flushes. What stands on a read-only device
-// is left alone, since there the kernel and we mean to differ.
+// middle and at the end of each that may be written to, makes zeroes and flushes. Left alone are what stands on a read-only device, since
+// there the kernel and we mean to differ, and multipath, whose paths are different disks in scenarios: which one it takes is its own affair.
 func Continue(again *Scenario) *Scenario {
 	c := &Scenario{Name: again.Name, About: again.About + ", written on", Steps: slices.Clone(again.Steps)}
-	serial := 1 << 20                 // no scenario's own
-	readOnly := make(map[string]bool) // references in tables
+	serial := 1 << 20                  // no scenario's own
+	leftAlone := make(map[string]bool) // references in tables
 	for _, step := range again.Steps {
 		if step.Words[0] != "create" {
 			continue
 		}
 		var size uint64
-		ro := slices.Contains(step.Words, "ro")
+		alone := slices.Contains(step.Words, "ro")
 		for _, l := range step.Table {
 			size += l.Len
 			for word := range strings.FieldsSeq(l.Params) {
-				ro = ro || readOnly[word]
+				alone = alone || leftAlone[word]
 			}
+			alone = alone || l.Type == "multipath"
 		}
-		if ro {
-			readOnly["@"+step.Words[1]+"@"] = true
+		if alone {
+			leftAlone["@"+step.Words[1]+"@"] = true
 			continue
 		}
 		const grain = 8 // a block of 4096 bytes
