@@ -17,7 +17,7 @@ SEED ?= 1
 N ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-all check lint race fuzz golden oracle fidelity e2e bench docs setup install uninstall clean
+.PHONY: help build demo test test-all check lint race fuzz golden oracle fidelity manuals e2e bench docs setup install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ oracle: ## N=200 random scenarios from SEED=1 on, here and in the kernel; a fail
 
 fidelity: ## write docs/fidelity.md: what is compared with the kernel, and the differences
 	$(GO) test -count=1 ./tests/fidelity -update
+
+manuals: ## write docs/targets, the manuals of the targets
+	$(GO) test -count=1 ./tests/manuals -update
 
 e2e: setup build ## the tests of the built program alone
 	@tests/gotest.sh -count=1 ./tests/e2e/...
