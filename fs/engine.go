@@ -45,6 +45,11 @@ type engine struct {
 	fd    int // the connection
 	point string
 
+	// open is held by messages that no worker sends, so that the connection is not closed, and its number given to another
+	// file, under them.
+	open   sync.RWMutex
+	closed bool // on open
+
 	idle    atomic.Int32  // workers that wait for a request
 	wanting atomic.Int32  // requests that wait for a buffer
 	turn    atomic.Uint32 // who gets the next that is free
@@ -123,6 +128,9 @@ func (e *engine) serve() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.unused.releaseAll()
+	e.open.Lock()
+	defer e.open.Unlock()
+	e.closed = true
 	unix.Close(e.fd) //nolint:errcheck // the file system is gone
 }
 
@@ -211,8 +219,13 @@ func (e *engine) dropCache(node uint64, data bool) {
 	_ = e.send(0, -fusefs.NOTIFY_INVAL_INODE, unsafe.Slice((*byte)(unsafe.Pointer(&body)), unsafe.Sizeof(body)))
 }
 
-// send writes a message that is no reply to a worker's request.
+// send writes a message without the buffer of a worker. It may be called at any time.
 func (e *engine) send(unique uint64, status int32, body []byte) error {
+	e.open.RLock()
+	defer e.open.RUnlock()
+	if e.closed {
+		return os.ErrClosed
+	}
 	out := fusefs.OutHeader{Length: uint32(outHeaderSize + len(body)), Status: status, Unique: unique}
 	b := append(unsafe.Slice((*byte)(unsafe.Pointer(&out)), outHeaderSize), body...)
 	_, err := unix.Write(e.fd, b)

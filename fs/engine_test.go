@@ -52,6 +52,25 @@ func TestBuffers(t *testing.T) {
 	f.releaseAll()
 }
 
+// When the file system is gone, its connection's number may be another file's: nothing is written to it any more.
+func TestNothingIsSentAfterTheEnd(t *testing.T) {
+	var pair [2]int
+	must(t, unix.Pipe2(pair[:], unix.O_CLOEXEC))
+	must(t, unix.Close(pair[1])) // reading it ends at once, as it does after an unmount
+	e := newEngine(testTree(t), pair[0], "")
+	e.serve()
+	file, err := unix.Open(t.TempDir(), unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	must(t, err)
+	defer unix.Close(file)
+	e.fd = file // as if it had got the number of the connection
+	e.dropCache(rootNode, true)
+	var st unix.Stat_t
+	must(t, unix.Fstat(file, &st))
+	if st.Size != 0 {
+		t.Errorf("%d bytes went to another file", st.Size)
+	}
+}
+
 // A directory entry that does not fit is left for the next read.
 func TestAppendDirent(t *testing.T) {
 	list := make([]byte, 0, 64)

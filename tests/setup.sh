@@ -20,6 +20,7 @@ user-mode-linux   the real device mapper, to compare with
 kmod              modules of the guests' kernels
 dmsetup           the real dmsetup, to compare with
 busybox-static    user space of the guests
+systemd           running the units in one
 cpio              their initramfs
 xz-utils          their kernels' modules
 nbdkit            network disks
