@@ -1,10 +1,10 @@
 package fs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -29,8 +29,8 @@ type textHandle struct {
 type textFile interface {
 	// text returns what a read gives, from the beginning.
 	text(c *caller) (string, error)
-	// write takes bytes of the stream and reports whether text is another now.
-	write(c *caller, p []byte) error
+	// write takes bytes of the stream, after which text may be another. n is less than len(p) if the rest is to be written again.
+	write(c *caller, p []byte) (n int, err error)
 	// flush is called when a process closes the file: the one that opened it, or one that inherited it.
 	flush(c *caller, opener bool) error
 	// release is called when nobody has the file open any more.
@@ -122,10 +122,8 @@ func (h *textHandle) write(c *caller, p []byte) (int, unix.Errno) {
 	}
 	defer h.unlock()
 	h.loaded = false
-	if err := h.file.write(c, p); err != nil {
-		return 0, errno(err)
-	}
-	return len(p), 0
+	n, err := h.file.write(c, p)
+	return n, errno(err)
 }
 
 func (h *textHandle) flush(c *caller) unix.Errno {
@@ -148,9 +146,9 @@ func (h *textHandle) release(c *caller) {
 // readOnly is what text files that are only read do on the other calls.
 type readOnly struct{}
 
-func (readOnly) write(*caller, []byte) error { return unix.EBADF }
-func (readOnly) flush(*caller, bool) error   { return nil }
-func (readOnly) release(*caller)             {}
+func (readOnly) write(*caller, []byte) (int, error) { return 0, unix.EBADF }
+func (readOnly) flush(*caller, bool) error          { return nil }
+func (readOnly) release(*caller)                    {}
 
 // A snapshotFile says what its function says when it is read from the beginning.
 type snapshotFile struct {
@@ -175,7 +173,7 @@ func (f *controlFile) text(*caller) (string, error) {
 	return control.Save(f.t.m), nil
 }
 
-func (f *controlFile) write(c *caller, p []byte) error { return f.session.Write(c, p) }
+func (f *controlFile) write(c *caller, p []byte) (int, error) { return f.session.Write(c, p) }
 
 // flush reports a command that was begun and not completed, to the process that opened the file: others that
 // inherited it, as the commands of a shell group do, may each write a part.
@@ -201,12 +199,12 @@ func (f *tableWriter) text(*caller) (string, error) {
 	return control.TableText(f.dev.Table(mapper.LiveSlot, false, false)), nil
 }
 
-func (f *tableWriter) write(_ *caller, p []byte) error {
+func (f *tableWriter) write(_ *caller, p []byte) (int, error) {
 	if len(f.written)+len(p) > maxTable {
-		return unix.E2BIG
+		return 0, unix.E2BIG
 	}
 	f.written = append(f.written, p...)
-	return nil
+	return len(p), nil
 }
 
 func (f *tableWriter) flush(c *caller, opener bool) error {
@@ -247,21 +245,30 @@ const maxMessage = 1 << 20
 
 func (f *messageWriter) text(*caller) (string, error) { return f.reply, nil }
 
-func (f *messageWriter) write(c *caller, p []byte) error {
+func (f *messageWriter) write(c *caller, p []byte) (int, error) {
 	if len(f.partial)+len(p) > maxMessage {
-		return unix.E2BIG
+		return 0, unix.E2BIG
 	}
-	f.partial += string(p)
-	for {
-		line, rest, ok := strings.Cut(f.partial, "\n")
+	for begin, at := f.partial, 0; ; {
+		line, _, ok := bytes.Cut(p[at:], []byte{'\n'})
+		f.partial += string(line)
 		if !ok {
-			return nil
+			return len(p), nil
 		}
-		f.partial = rest
-		if err := f.send(c, line); err != nil {
+		err := f.send(c, f.partial)
+		switch {
+		case errors.Is(err, mapper.ErrInterrupted) && at > 0:
+			f.partial = begin
+			return at, nil // the rest is written again
+		case errors.Is(err, mapper.ErrInterrupted):
+			f.partial = begin
+			return 0, err
+		case err != nil:
 			f.partial = ""
-			return err
+			return 0, err
 		}
+		f.partial, begin = "", ""
+		at += len(line) + 1
 	}
 }
 

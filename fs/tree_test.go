@@ -38,7 +38,8 @@ func asker(t *testing.T) *caller {
 
 func (t *tree) mustControl(tb testing.TB, commands string) {
 	tb.Helper()
-	must(tb, control.NewSession(t.m, t.version).Write(context.Background(), []byte(commands)))
+	_, err := control.NewSession(t.m, t.version).Write(context.Background(), []byte(commands))
+	must(tb, err)
 }
 
 func TestHandles(t *testing.T) {

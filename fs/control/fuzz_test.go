@@ -36,7 +36,7 @@ func FuzzSession(f *testing.F) {
 		for rest := data; len(rest) > 0; {
 			part := rest[:min(len(rest), 1+int(size))]
 			rest = rest[len(part):]
-			if err := s.Write(bounded, part); err != nil {
+			if _, err := s.Write(bounded, part); err != nil {
 				if reply, _ := s.Reply(); !strings.HasPrefix(reply, "error: ") || !strings.HasSuffix(reply, "\n") {
 					t.Errorf("%v, and the reply is %q", err, reply)
 				}

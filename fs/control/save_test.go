@@ -31,7 +31,8 @@ func newManager(t testing.TB, o mapper.Options) *mapper.Manager {
 func run(m *mapper.Manager, commands string) error {
 	bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	return control.NewSession(m, control.Version{}).Write(bounded, []byte(commands))
+	_, err := control.NewSession(m, control.Version{}).Write(bounded, []byte(commands))
+	return err
 }
 
 // What Save prints makes the same again.

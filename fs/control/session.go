@@ -37,47 +37,73 @@ func NewSession(m *mapper.Manager, version Version) *Session {
 	return &Session{m: m, version: version}
 }
 
+// A mark is a state to which a session can go back: where a command begins, in what is written.
+type mark struct {
+	lex     lexer
+	partial []byte
+	at      int // in what is written
+}
+
+// mark returns the state after so many bytes of what is written.
+func (s *Session) mark(at int) mark { return mark{s.lex, bytes.Clone(s.partial), at} }
+
 // Write takes the next bytes of the command stream and runs the commands that they complete. On an error what
 // follows the failed command in p is dropped; the commands before it have run. p is not kept.
-// ctx ends the waits of commands.
-func (s *Session) Write(ctx context.Context, p []byte) error {
+//
+// ctx ends the waits of commands. One that was interrupted has done nothing and is not taken: n is how many bytes of p belong to
+// commands before it, and only if that is 0 is the interrupt an error. So a writer that goes on where it was interrupted runs each
+// command once.
+func (s *Session) Write(ctx context.Context, p []byte) (n int, err error) {
 	if s.tooLong {
-		return s.answer("", errTooLong)
+		return 0, s.answer("", errTooLong)
 	}
-	for len(p) > 0 {
-		line, rest, complete := bytes.Cut(p, []byte{'\n'})
-		s.lex.size += len(p) - len(rest)
+	begin := s.mark(0)
+	for rest := p; len(rest) > 0; {
+		line, after, complete := bytes.Cut(rest, []byte{'\n'})
+		s.lex.size += len(rest) - len(after)
 		if s.lex.size > maxCommand {
 			s.tooLong = true
 			s.drop()
-			return s.answer("", errTooLong)
+			return 0, s.answer("", errTooLong)
 		}
 		s.partial = append(s.partial, line...)
 		if !complete {
-			return nil
+			break
 		}
-		text := string(s.partial)
-		s.partial = s.partial[:0]
-		c, err := s.lex.line(text)
-		if err == nil && c == nil {
-			if !s.lex.open {
-				s.lex.size = 0
+		rest = after
+		err := s.runLine(ctx)
+		if errors.Is(err, mapper.ErrInterrupted) {
+			s.lex, s.partial = begin.lex, begin.partial
+			if begin.at > 0 {
+				err = nil
 			}
-			p = rest
-			continue
+			return begin.at, err
 		}
-		if err == nil {
-			var reply string
-			reply, err = s.run(ctx, c)
-			if s.answer(reply, err) == nil {
-				p = rest
-				continue
-			}
+		if err != nil {
+			s.drop()
+			return 0, err
 		}
-		s.drop()
+		if !s.lex.open {
+			s.lex.size = 0
+			begin = s.mark(len(p) - len(rest))
+		}
+	}
+	return len(p), nil
+}
+
+// runLine takes the line that is complete, and runs the command that it completes.
+func (s *Session) runLine(ctx context.Context) error {
+	text := string(s.partial)
+	s.partial = s.partial[:0]
+	c, err := s.lex.line(text)
+	if err != nil {
 		return s.answer("", err)
 	}
-	return nil
+	if c == nil {
+		return nil
+	}
+	reply, err := s.run(ctx, c)
+	return s.answer(reply, err)
 }
 
 // drop forgets a command that was begun.

@@ -31,7 +31,7 @@ func TestSplitWrites(t *testing.T) {
 		for rest := commands; rest != ""; {
 			part := rest[:min(size, len(rest))]
 			rest = rest[len(part):]
-			if err := s.Write(ctx, []byte(part)); err != nil {
+			if _, err := s.Write(ctx, []byte(part)); err != nil {
 				t.Fatalf("in writes of %d bytes, %q: %v", size, part, err)
 			}
 		}
@@ -86,7 +86,7 @@ func TestSession(t *testing.T) {
 			s := control.NewSession(m, control.Version{})
 			var err error
 			for _, w := range tt.writes {
-				err = s.Write(ctx, []byte(w))
+				_, err = s.Write(ctx, []byte(w))
 			}
 			if got := mapper.Errno(err); got != tt.errno {
 				t.Errorf("errno %v (%v), want %v", got, err, tt.errno)
@@ -122,7 +122,7 @@ func TestEndlessCommands(t *testing.T) {
 			s := control.NewSession(m, control.Version{})
 			var err error
 			for range 20 {
-				if e := s.Write(ctx, []byte(part)); e != nil {
+				if _, e := s.Write(ctx, []byte(part)); e != nil {
 					err = e
 				}
 			}
@@ -154,7 +154,7 @@ func TestEndlessCommands(t *testing.T) {
 func TestLongErrorsAreCut(t *testing.T) {
 	m := newManager(t, mapper.Options{})
 	s := control.NewSession(m, control.Version{})
-	err := s.Write(ctx, []byte(strings.Repeat("\x01", 8<<20)+"\n"))
+	_, err := s.Write(ctx, []byte(strings.Repeat("\x01", 8<<20)+"\n"))
 	if mapper.Errno(err) != unix.EINVAL {
 		t.Errorf("error %.100v", err)
 	}
@@ -163,17 +163,48 @@ func TestLongErrorsAreCut(t *testing.T) {
 	}
 }
 
-// A command that waits is interrupted, and the session goes on.
+// A command that waits is interrupted, and the session goes on: a writer that writes the rest again runs each command once.
 func TestInterruptedCommand(t *testing.T) {
 	m := newManager(t, mapper.Options{})
 	s := control.NewSession(m, control.Version{})
 	interrupted, cancel := context.WithCancelCause(ctx)
 	cancel(mapper.ErrInterrupted)
-	if err := s.Write(interrupted, []byte("create a 0 8 zero\nwait name=a 0\ncreate b 0 8 zero\n")); !errors.Is(err, mapper.ErrInterrupted) {
-		t.Errorf("error %v", err)
+	const first, waits, last = "create a 0 8 zero\n", "wait name=a 0\n", "create b 0 8 zero\n"
+	if n, err := s.Write(interrupted, []byte(first+waits+last)); n != len(first) || err != nil {
+		t.Errorf("took %d bytes, %v; want the first command's %d", n, err, len(first))
 	}
-	if err := s.Write(ctx, []byte("create c 0 8 zero\n")); err != nil {
-		t.Error(err)
+	if n, err := s.Write(interrupted, []byte(waits+last)); n != 0 || !errors.Is(err, mapper.ErrInterrupted) {
+		t.Errorf("took %d bytes, %v; want an interrupt", n, err)
+	}
+	if m.ByName("b") != nil {
+		t.Error("what follows an interrupted command has run")
+	}
+	if err := m.Rename("a", "c"); err != nil { // ends the next wait at once
+		t.Fatal(err)
+	}
+	if _, err := s.Write(ctx, []byte(strings.Replace(waits, "=a", "=c", 1)+last)); err != nil || m.ByName("b") == nil {
+		t.Errorf("written again: %v", err)
+	}
+}
+
+// A command of several writes whose last is interrupted is completed by writing that again.
+func TestInterruptedTable(t *testing.T) {
+	m := newManager(t, mapper.Options{})
+	s := control.NewSession(m, control.Version{})
+	interrupted, cancel := context.WithCancelCause(ctx)
+	if _, err := s.Write(ctx, []byte("create a 0 8 zero\nwait na")); err != nil {
+		t.Fatal(err)
+	}
+	cancel(mapper.ErrInterrupted)
+	const rest = "me=a 0\ncreate d {\n0 8 zero\n}\n"
+	if n, err := s.Write(interrupted, []byte(rest)); n != 0 || !errors.Is(err, mapper.ErrInterrupted) {
+		t.Fatalf("took %d bytes, %v; want an interrupt", n, err)
+	}
+	if err := m.SetUUID("a", "U"); err != nil { // ends the wait
+		t.Fatal(err)
+	}
+	if n, err := s.Write(ctx, []byte(rest)); n != len(rest) || err != nil || m.ByName("d") == nil {
+		t.Errorf("took %d bytes, %v; want all, and a device", n, err)
 	}
 	if log := m.Log().Text(); strings.Contains(log, "interrupted") {
 		t.Errorf("the log has\n%s", log)

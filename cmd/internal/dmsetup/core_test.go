@@ -30,7 +30,7 @@ func (c coreMount) Path() string { return "/dev/mapper" }
 func (c coreMount) Do(ctx context.Context, command string) (string, error) {
 	v := control.Version{Program: "test", Driver: "4.47.0", PID: 1, MountPoint: c.Path(), Major: c.m.Major()}
 	session := control.NewSession(c.m, v)
-	err := session.Write(ctx, []byte(command+"\n"))
+	_, err := session.Write(ctx, []byte(command+"\n"))
 	reply, _ := session.Reply()
 	if session.Unfinished() {
 		err = unix.EINVAL
