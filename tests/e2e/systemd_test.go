@@ -47,7 +47,7 @@ func TestUnitsUnderSystemd(t *testing.T) {
 	for line := range strings.Lines(string(out)) {
 		if result, ok := strings.CutPrefix(strings.TrimSpace(line), "RESULT "); ok {
 			name, text, _ := strings.Cut(result, ": ")
-			got[name] = text
+			got[name] = strings.TrimSpace(text)
 		}
 	}
 	want := map[string]string{"manager": "0"}

@@ -5,7 +5,7 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t tmpfs -o mode=755 tmpfs /run
-insmod "$(ls -d /usr/lib/uml/modules/*/kernel/fs/fuse/fuse.ko | tail -n 1)"
+for module in /usr/lib/uml/modules/*/kernel/fs/fuse/fuse.ko; do insmod "$module" && break; done
 mkdir -p /run/etc /run/systemd/system /run/systemd/user /run/user/65534
 cp -a /etc/. /run/etc
 mount --bind /run/etc /etc
