@@ -24,7 +24,7 @@ type Features uint8
 const (
 	// Singleton: such a target is the only segment of its table.
 	Singleton Features = 1 << iota
-	// Immutable: a device whose live table holds such a target takes only tables of the same type.
+	// Immutable: a table with such a target has no other type, and a device whose live table it is takes only tables of the same type.
 	Immutable
 	// AlwaysWriteable: refused in a read-only table.
 	AlwaysWriteable

@@ -16,6 +16,7 @@ import (
 	"dmfs/targets/powercut"
 	"dmfs/targets/striped"
 	"dmfs/targets/unstriped"
+	"dmfs/targets/verity"
 	"dmfs/targets/zero"
 )
 
@@ -27,6 +28,7 @@ func Register(g *mapper.Registry) {
 	g.Register(&dmswitch.Type)
 	g.Register(&ebs.Type)
 	g.Register(&multipath.Type)
+	g.Register(&verity.Type)
 	g.Register(&zero.Type)
 	g.Register(&dmerror.Type)
 	g.Register(&delay.Type)

@@ -27,6 +27,7 @@ nbdkit            network disks
 libnbd-bin        network disks
 python3           scripts that use a device
 strace            faults below a device
+cryptsetup-bin    images of veritysetup
 mandoc            checking the man pages
 shellcheck        checking the shell scripts
 "

@@ -12,6 +12,7 @@ const usageText = `dmfs: the Linux device mapper as an ordinary program
   dmfs umount [-lq] MNT…                           flush, unmount, wait until all is written
   dmfs VERB …                                      dmsetup's verbs, on the caller's mount
   dmfs log-replay LOG [TARGET] …                   list, replay and check a log of log-writes
+  dmfs verity-table DATA HASH ROOT                 the table line of an image of veritysetup
 
 Making and changing devices
   create NAME [--table TABLE]    make a device from a table, a file or standard input
@@ -34,7 +35,7 @@ Looking
 
   -m MNT, $DMFS_MOUNT            which mount, if there are several
   --json                         with every verb that looks
-  dmfs help mount | umount | log-replay
+  dmfs help mount | umount | log-replay | verity-table
                                  more on these; dmsetup(8) on the verbs
   dmfs --version
 
@@ -97,6 +98,17 @@ Exit status: 0 done, all checks passed; 1 a check failed, standard error says be
 again, and TARGET is left so; 2 it could not be done.
 `
 
+const verityTableText = `dmfs verity-table [--hash-offset BYTES] DATA HASH ROOT
+
+Prints the table line for an image of "veritysetup format": DATA is the disk that was hashed, HASH has the superblock and the tree,
+and ROOT is the root digest that was printed then. It is no secret, but must come from somebody who is trusted. The table
+must be read-only:
+
+  dmfs verity-table data.img hash.img 4ec5…97 | dmfs create --readonly verified
+
+  --hash-offset BYTES   where the superblock is in HASH; 0 if not given
+`
+
 // help is `dmfs help [COMMAND]`.
 func help(args []string) int {
 	text := usageText
@@ -108,6 +120,8 @@ func help(args []string) int {
 			text = umountText
 		case "log-replay":
 			text = logReplayText
+		case "verity-table":
+			text = verityTableText
 		}
 	}
 	fmt.Fprint(os.Stdout, text)

@@ -49,6 +49,8 @@ func run(ctx context.Context, argv []string) int {
 		return umountCommand(ctx, args[1:])
 	case "log-replay":
 		return logReplayCommand(ctx, args[1:])
+	case "verity-table":
+		return verityTableCommand(args[1:])
 	case "help", "--help", "-h":
 		return help(args[1:])
 	case "--version", "-V":

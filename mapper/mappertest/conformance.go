@@ -27,7 +27,12 @@ const (
 	ReadsZero
 	// Fails: every I/O but a flush fails.
 	Fails
+	// ReadsOnly: the table is read-only, and every read gives Setup.Content.
+	ReadsOnly
 )
+
+// writable reports whether writing to such a target can succeed.
+func (k Kind) writable() bool { return k == Stores || k == ReadsZero }
 
 // A Setup is a target as TestTarget shall build it: the disks, which are fresh for each test, and the table line.
 type Setup struct {
@@ -35,6 +40,9 @@ type Setup struct {
 	Len   mapper.Sector // of the segment: a few thousand sectors at most, since all of them are compared
 	Args  []string
 	Kind  Kind
+
+	// Content is what a target of Kind ReadsOnly reads as, Len sectors.
+	Content []byte
 
 	// Prepare, if not nil, formats the disks, by name, before the first table.
 	Prepare func(ctx context.Context, disks map[string]mapper.Disk) error
@@ -73,7 +81,7 @@ func TestTarget(t *testing.T, typ *mapper.Type, setup Setup) {
 	for _, c := range []struct {
 		name  string
 		run   func(g *rig)
-		kinds []Kind // none: all but Fails
+		kinds []Kind // none: those that can be written to
 	}{
 		{name: "borders", run: testBorders},
 		{name: "zeroes and discards", run: testZeroesAndDiscards},
@@ -85,11 +93,12 @@ func TestTarget(t *testing.T, typ *mapper.Type, setup Setup) {
 		{name: "suspend interrupted", run: testSuspendInterrupted},
 		{name: "remap", run: testRemap},
 		{name: "extent", run: testExtent},
-		{name: "table", run: testTable, kinds: []Kind{Stores, ReadsZero, Fails}},
-		{name: "limits and areas", run: testLimits, kinds: []Kind{Stores, ReadsZero, Fails}},
+		{name: "table", run: testTable, kinds: []Kind{Stores, ReadsZero, Fails, ReadsOnly}},
+		{name: "limits and areas", run: testLimits, kinds: []Kind{Stores, ReadsZero, Fails, ReadsOnly}},
 		{name: "fails", run: testFails, kinds: []Kind{Fails}},
+		{name: "reads only", run: testReadsOnly, kinds: []Kind{ReadsOnly}},
 	} {
-		if c.kinds == nil && setup.Kind == Fails || c.kinds != nil && !slices.Contains(c.kinds, setup.Kind) {
+		if c.kinds == nil && !setup.Kind.writable() || c.kinds != nil && !slices.Contains(c.kinds, setup.Kind) {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
@@ -101,7 +110,7 @@ func TestTarget(t *testing.T, typ *mapper.Type, setup Setup) {
 		})
 	}
 	t.Run("arguments", func(t *testing.T) { testArgs(t, typ, &setup) })
-	if setup.Kind != Fails {
+	if setup.Kind.writable() {
 		t.Run("faults", func(t *testing.T) { testFaults(t, typ, &setup) })
 	}
 }
@@ -344,7 +353,7 @@ func testTable(g *rig) {
 	if before == nil && len(g.setup.Args) > 0 && g.typ.Features&mapper.WildcardArgs == 0 {
 		g.t.Fatalf("no Table, but the arguments %q", g.setup.Args)
 	}
-	stores := g.setup.Kind != Fails
+	stores := g.setup.Kind.writable()
 	if stores {
 		g.must(g.write(0, g.setup.Len, 0))
 	}

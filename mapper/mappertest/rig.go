@@ -75,6 +75,7 @@ func newRigOn(t testing.TB, typ *mapper.Type, setup *Setup, power *Power) *rig {
 		g.stall, g.fault, tops = append(g.stall, s), append(g.fault, f), append(tops, f)
 	}
 	g.host = NewHost(tops...)
+	g.host.RO = setup.Kind == ReadsOnly
 	return g
 }
 

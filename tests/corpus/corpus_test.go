@@ -145,8 +145,14 @@ func lacking(devices []scenario.NewDevice) string {
 	var lack []string
 	for _, d := range devices {
 		for _, l := range d.Table {
-			if have.Lookup(l.Type) == nil && !slices.Contains(lack, l.Type) {
-				lack = append(lack, l.Type)
+			what := l.Type
+			if option := "use_fec_from_device"; strings.Contains(l.Params, option) {
+				what += " with " + option
+			} else if have.Lookup(l.Type) != nil {
+				continue
+			}
+			if !slices.Contains(lack, what) {
+				lack = append(lack, what)
 			}
 		}
 	}
@@ -173,8 +179,11 @@ func open(t *testing.T, dir string, devices []scenario.NewDevice) {
 		}
 	}
 	compareLines(t, d, dir, "table.kernel", devices)
-	compareLines(t, d, dir, "status", devices)
+	if _, err := os.Stat(filepath.Join(dir, "status.before-read")); err == nil {
+		compareLines(t, d, dir, "status.before-read", devices)
+	}
 	compareContent(t, d, dir)
+	compareLines(t, d, dir, "status", devices)
 }
 
 // unpack makes the disks.
@@ -223,10 +232,10 @@ func compareLines(t *testing.T, d *inprocess.Driver, dir, file string, devices [
 		}
 		return name
 	}
-	seen := make(map[string]int)
+	seen, isStatus := make(map[string]int), strings.HasPrefix(file, "status")
 	for line := range strings.Lines(string(text)) {
 		name, want, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
-		lines, err := d.Lines(name, file == "status", false)
+		lines, err := d.Lines(name, isStatus, false)
 		if err != nil || seen[name] >= len(lines) {
 			t.Errorf("%s: %s has no line %d: %v", file, name, seen[name], err)
 			continue
@@ -234,7 +243,7 @@ func compareLines(t *testing.T, d *inprocess.Driver, dir, file string, devices [
 		got := d.Normal(lines[seen[name]])
 		seen[name]++
 		want = refs(want, devices, minors)
-		if words := strings.Fields(want); file == "status" && len(words) > 2 && looseStatus[words[2]] != "" {
+		if words := strings.Fields(want); isStatus && len(words) > 2 && looseStatus[words[2]] != "" {
 			continue
 		}
 		if got != want {

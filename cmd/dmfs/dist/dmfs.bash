@@ -7,7 +7,7 @@ _dmfs_devices() {
 
 _dmfs() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb='' w i
-	local own='mount umount log-replay help --version'
+	local own='mount umount log-replay verity-table help --version'
 	local verbs='create remove remove_all suspend resume load reload clear wipe_table rename message ls info deps
 		status table wait mknodes mangle targets version setgeometry splitname stats'
 	COMPREPLY=()
@@ -65,7 +65,13 @@ _dmfs() {
 		*) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
 		esac
 		;;
-	help) mapfile -t COMPREPLY < <(compgen -W 'mount umount log-replay' -- "$cur") ;;
+	verity-table)
+		case $cur in
+		-*) mapfile -t COMPREPLY < <(compgen -W '--hash-offset -h --help' -- "$cur") ;;
+		*) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+		esac
+		;;
+	help) mapfile -t COMPREPLY < <(compgen -W 'mount umount log-replay verity-table' -- "$cur") ;;
 	*)
 		case $cur in
 		-*) mapfile -t COMPREPLY < <(compgen -W '--table --uuid --minor --readonly --notable --noflush --nolockfs --force --deferred --tree --target --showkeys --concise --inactive --json -c -o' -- "$cur") ;;

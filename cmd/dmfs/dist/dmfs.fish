@@ -14,6 +14,7 @@ complete -c dmfs -f
 complete -c dmfs -n __fish_use_subcommand -a mount -d 'make a mount'
 complete -c dmfs -n __fish_use_subcommand -a umount -d 'flush, unmount, wait until all is written'
 complete -c dmfs -n __fish_use_subcommand -a log-replay -d 'list, replay and check a log of writes'
+complete -c dmfs -n __fish_use_subcommand -a verity-table -d 'the table line of an image of veritysetup'
 complete -c dmfs -n __fish_use_subcommand -a help -d explain
 complete -c dmfs -n __fish_use_subcommand -a "$verbs"
 complete -c dmfs -n __fish_use_subcommand -l version -d 'show the version'
@@ -27,6 +28,9 @@ complete -c dmfs -n '__fish_seen_subcommand_from mount' -a '(__fish_complete_dir
 complete -c dmfs -n '__fish_seen_subcommand_from umount' -s l -l lazy -d 'detach a busy mount'
 complete -c dmfs -n '__fish_seen_subcommand_from umount' -s q -l quiet -d 'not mounted is no error'
 complete -c dmfs -n '__fish_seen_subcommand_from umount' -a '(__dmfs_mounts)'
+
+complete -c dmfs -n '__fish_seen_subcommand_from verity-table' -F
+complete -c dmfs -n '__fish_seen_subcommand_from verity-table' -l hash-offset -x -d 'where the superblock is'
 
 complete -c dmfs -n '__fish_seen_subcommand_from log-replay' -F
 complete -c dmfs -n '__fish_seen_subcommand_from log-replay' -l start-entry -x -d 'begin with it'
