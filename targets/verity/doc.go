@@ -21,7 +21,12 @@
 //	check_at_most_once     a data block that was verified is not verified again, as long as the table lives
 //	try_verify_in_tasklet  is accepted and changes nothing: it is about the kernel's scheduling
 //
-// use_fec_from_device and root_hash_sig_key_desc are not built, and refused by name. With a tree that veritysetup has put into hash.img:
+//	use_fec_from_device DISK  a block that does not verify is repaired, if it can be, by the parity on DISK, which is only read; with
+//	fec_roots N            bytes of parity for each code word, 2 to 24: as many lost blocks of a row can be repaired
+//	fec_start N            the block of DISK where the parity begins, 0 if not given
+//	fec_blocks N           how many blocks it covers: the data, the tree, and what may follow the tree
+//
+// root_hash_sig_key_desc is not built, and refused by name. With a tree that veritysetup has put into hash.img:
 //
 //	[devices.image]
 //	readonly = true
@@ -34,7 +39,7 @@
 // # Limits
 //
 // The logical block is DATABLOCK. A read verifies its blocks on all processors if it is large. Hash blocks that were verified are kept, at
-// most 8 MiB of them; check_at_most_once takes a bit for each data block.
+// most 8 MiB of them; check_at_most_once takes a bit for each data block. Repairing a block reads all blocks of its row, some 250, one repair at a time.
 //
 // # Layout
 //
@@ -46,6 +51,8 @@
 // A hash block has as many digests as fit, cut to a power of two. In version 1 each takes a power of two of bytes, and the digest of a block is that of
 // SALT and the block; in version 0 they lie one after the other, and it is that of the block and SALT. Of a single data block ROOT is the digest.
 //
+// The parity is that of Reed-Solomon codes over GF(2^8), 255 bytes a word, of which each block of a row gives one; see fec.go.
+//
 // # Ordering and crashes
 //
 // Nothing is ever written.
@@ -54,6 +61,9 @@
 //
 //   - Data blocks may be larger than the page of this machine, up to 64 KiB, the largest page of any.
 //   - Hash blocks are at most 64 KiB.
+//   - The kernel of the oracle has no error correction. It was compared with what veritysetup 2.6 wrote and repairs itself. A fec_blocks that
+//     leaves the tree out is taken for one with it, which is how veritysetup makes the parity.
+//   - A block of which the disk cannot be read is repaired, too; so is a block of the tree.
 //   - restart_on_corruption and panic_on_corruption, see there.
 //   - The kernel logs which implementation of the hash function it has chosen.
 //   - Keyed and other hash functions of the kernel that are not in the list are refused as unknown.

@@ -51,6 +51,7 @@ type config struct {
 	onError    onError
 	zeroBlocks bool // blocks that are known to be zeroes are not read
 	once       bool // what was verified is not verified again
+	fec        fec
 	tasklet    bool // try_verify_in_tasklet, which is about the kernel's scheduling
 }
 
@@ -92,7 +93,7 @@ func parse(ctx context.Context, h mapper.Host, s mapper.Spec) (c config, err err
 	if err := c.parseHash(h, a[7], a[8], a[9]); err != nil {
 		return c, err
 	}
-	return c, c.parseOptions(h, a[minArgs:])
+	return c, c.parseOptions(ctx, h, a[minArgs:])
 }
 
 // blockSize reads the bytes of a block of a disk.
@@ -127,7 +128,7 @@ func (c *config) parseHash(h mapper.Host, algorithm, root, salt string) (err err
 }
 
 // parseOptions reads [N OPTION*].
-func (c *config) parseOptions(h mapper.Host, a []string) error {
+func (c *config) parseOptions(ctx context.Context, h mapper.Host, a []string) error {
 	if len(a) == 0 {
 		return nil
 	}
@@ -135,7 +136,18 @@ func (c *config) parseOptions(h mapper.Host, a []string) error {
 	if !ok || n > maxFeatures || int(n) > len(a)-1 {
 		return mapper.BadArg("Invalid number of feature args", "%q: want the number of words that follow, of which there are %d", a[0], len(a)-1)
 	}
-	for _, word := range a[1 : 1+n] {
+	for a = a[1 : 1+n]; len(a) > 0; a = a[1:] {
+		word := a[0]
+		if len(a) > 1 {
+			isFEC, err := c.parseFEC(ctx, h, strings.ToLower(word), a[1])
+			if err != nil {
+				return err
+			}
+			if isFEC {
+				a = a[1:]
+				continue
+			}
+		}
 		mode, isMode := modeOf(word)
 		switch low := strings.ToLower(word); {
 		case isMode && c.onError != fails:
@@ -148,7 +160,7 @@ func (c *config) parseOptions(h mapper.Host, a []string) error {
 			c.once = true
 		case low == "try_verify_in_tasklet":
 			c.tasklet = true
-		case low == "use_fec_from_device", low == "root_hash_sig_key_desc":
+		case low == "root_hash_sig_key_desc":
 			h.Logf("Unrecognized verity feature request: %s", word)
 			return mapper.BadArg("Unrecognized verity feature request", "%s is not built: leave it out with its arguments", low)
 		default:
@@ -174,13 +186,15 @@ func (c *config) options() []string {
 	if c.onError != fails {
 		list = append(list, words[c.onError])
 	}
-	for _, o := range []struct {
-		on   bool
-		word string
-	}{{c.zeroBlocks, "ignore_zero_blocks"}, {c.once, "check_at_most_once"}, {c.tasklet, "try_verify_in_tasklet"}} {
-		if o.on {
-			list = append(list, o.word)
-		}
+	if c.zeroBlocks {
+		list = append(list, "ignore_zero_blocks")
+	}
+	if c.once {
+		list = append(list, "check_at_most_once")
+	}
+	list = append(list, c.fec.words()...)
+	if c.tasklet {
+		list = append(list, "try_verify_in_tasklet")
 	}
 	return list
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"runtime"
@@ -52,6 +53,9 @@ func newTarget(ctx context.Context, h mapper.Host, s mapper.Spec) (mapper.Target
 	}
 	t := &target{config: c, host: h, length: s.Len}
 	if t.tree, err = newTree(&t.config); err != nil {
+		return nil, err
+	}
+	if err := t.fec.prepare(&t.config, &t.tree); err != nil {
 		return nil, err
 	}
 	t.cache.limit = max(64, int(cacheBytes/c.hashBlock.Bytes()))
@@ -103,7 +107,7 @@ func (t *target) Submit(ctx context.Context, r mapper.Request) error {
 	case t.dead.Load():
 		return errDead
 	}
-	if err := t.data.Submit(ctx, r); err != nil {
+	if err := t.readData(ctx, r); err != nil {
 		return err
 	}
 	first, n := uint64(r.Start/t.dataBlock), int(r.Count/t.dataBlock)
@@ -118,6 +122,20 @@ func (t *target) Submit(ctx context.Context, r mapper.Request) error {
 		from, to := min(i*each, n), min((i+1)*each, n)
 		return t.verify(ctx, first+uint64(from), r.Data[from*size:to*size])
 	})
+}
+
+// readData reads the data. Blocks that cannot be read are read as zeroes if they may be repaired.
+func (t *target) readData(ctx context.Context, r mapper.Request) error {
+	err := t.data.Submit(ctx, r)
+	if err == nil || t.fec.disk == nil || ctx.Err() != nil {
+		return err
+	}
+	for at := mapper.Sector(0); at < r.Count; at += t.dataBlock {
+		if part := r.Slice(at, t.dataBlock); t.data.Submit(ctx, part) != nil {
+			clear(part.Data)
+		}
+	}
+	return nil
 }
 
 // sharedBytes is from what size on, in bytes, verifying is worth another processor.
@@ -143,7 +161,7 @@ func (t *target) verify(ctx context.Context, first uint64, data []byte) error {
 
 // verifyBlock verifies one data block, or fills it with zeroes if its digest says that it has nothing else.
 func (t *target) verifyBlock(ctx context.Context, w *work, block uint64, data []byte) error {
-	if err := t.want(ctx, w, block); err != nil {
+	if err := t.want(ctx, w, block, true); err != nil {
 		return err
 	}
 	if t.zero != nil && bytes.Equal(w.want, t.zero) {
@@ -151,7 +169,11 @@ func (t *target) verifyBlock(ctx context.Context, w *work, block uint64, data []
 		return nil
 	}
 	if !bytes.Equal(t.digestOf(w, data), w.want) {
-		return t.failed("data", block)
+		fixed, ok := t.repair(ctx, w, block, w.want)
+		if !ok {
+			return t.failed("data", block)
+		}
+		copy(data, fixed)
 	}
 	if t.once {
 		t.checked[block/32].Or(1 << (block % 32))
@@ -161,8 +183,9 @@ func (t *target) verifyBlock(ctx context.Context, w *work, block uint64, data []
 
 func (t *target) wasChecked(block uint64) bool { return t.checked[block/32].Load()>>(block%32)&1 != 0 }
 
-// want puts into w what the digest of a data block is to be. It goes up the tree as far as nothing is known, and down again.
-func (t *target) want(ctx context.Context, w *work, block uint64) error {
+// want puts into w what the digest of a data block is to be. It goes up the tree as far as nothing is known, and down again. mend says to
+// repair what does not verify on the way, and to log it.
+func (t *target) want(ctx context.Context, w *work, block uint64, mend bool) error {
 	top := len(t.tree.level)
 	level := 0
 	for ; level < top; level++ {
@@ -177,7 +200,7 @@ func (t *target) want(ctx context.Context, w *work, block uint64) error {
 	}
 	for level--; level >= 0; level-- {
 		at, off := t.tree.place(block, level)
-		if err := t.descend(ctx, w, at, off); err != nil {
+		if err := t.descend(ctx, w, at, off, mend); err != nil {
 			return err
 		}
 	}
@@ -185,14 +208,19 @@ func (t *target) want(ctx context.Context, w *work, block uint64) error {
 }
 
 // descend reads hash block at, whose digest is to be w.want, and puts into that the digest which it has at off.
-func (t *target) descend(ctx context.Context, w *work, at uint64, off int) error {
+func (t *target) descend(ctx context.Context, w *work, at uint64, off int, mend bool) error {
 	n := t.hashBlock
 	block := make([]byte, n.Bytes()) // of which the cache keeps most
 	r := mapper.Request{Op: mapper.OpRead, Start: mapper.Sector(at) * n, Count: n, Data: block}
-	if err := t.hash.Submit(ctx, r); err != nil {
+	if err := t.hash.Submit(ctx, r); err != nil && t.fec.disk == nil {
 		return err
 	}
 	if bytes.Equal(t.digestOf(w, block), w.want) {
+		t.cache.put(at, block)
+	} else if !mend {
+		return errUnknown
+	} else if fixed, ok := t.repair(ctx, w, at-t.start+t.blocks, w.want); ok {
+		block = fixed
 		t.cache.put(at, block)
 	} else if err := t.failed("metadata", at); err != nil {
 		return err
@@ -200,6 +228,9 @@ func (t *target) descend(ctx context.Context, w *work, at uint64, off int) error
 	w.want = append(w.want[:0], block[off:off+t.digest]...)
 	return nil
 }
+
+// errUnknown says that a digest is not known, since the tree is damaged.
+var errUnknown = errors.New("the tree does not verify")
 
 // failed says that a block does not verify, and returns the error that it costs, if any.
 func (t *target) failed(kind string, block uint64) error {

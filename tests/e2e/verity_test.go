@@ -60,3 +60,68 @@ func TestVerity(t *testing.T) {
 	b.fails(1, "no verity superblock", program, "verity-table", b.path("data.img"), b.path("data.img"), "00")
 	b.fails(1, "3: want DATA HASH ROOT"[2:], program, "verity-table", b.path("data.img"))
 }
+
+// What is lost of an image is repaired by the parity of veritysetup, data and tree, as far as there is parity; and what is not lost
+// is read in any case.
+func TestVerityRepairs(t *testing.T) {
+	requireTool(t, "veritysetup")
+	b := newBench(t)
+	b.mount("")
+	const blocks, size = 256, 4096
+	data := random(blocks*size, 2)
+	for roots, damaged := range map[string][]int{
+		// There are two rows. Where a damaged block of the tree cannot tell which others are damaged, each of those costs two roots.
+		"2":  {5, 77, blocks},
+		"7":  {0, 1, 2, 3, 4, 250, 251, blocks + 1},
+		"24": {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 36, 38, 40, 42, 44, 1},
+	} {
+		must(t, os.WriteFile(b.path("data.img"), data, 0o600))
+		must(t, os.WriteFile(b.path("hash.img"), nil, 0o600))
+		must(t, os.WriteFile(b.path("fec.img"), nil, 0o600))
+		made := b.run("veritysetup", "format", "--fec-device="+b.path("fec.img"), "--fec-roots="+roots, b.path("data.img"), b.path("hash.img"))
+		_, rest, _ := strings.Cut(made, "Root hash:")
+		table := strings.TrimSpace(b.run(program, "verity-table", b.path("data.img"), b.path("hash.img"), strings.Fields(rest)[0]))
+		table += " 8 use_fec_from_device " + b.path("fec.img") + " fec_blocks 259 fec_start 0 fec_roots " + roots
+		for _, block := range damaged {
+			if block < blocks {
+				b.overwrite("data.img", block*size, random(size, uint64(block)))
+			} else {
+				b.overwrite("hash.img", (block-blocks+1)*size, random(size, uint64(block)))
+			}
+		}
+		b.run(program, "create", "--readonly", "fec", "--table", table)
+		got, err := os.ReadFile(b.mnt + "/fec")
+		if err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%s roots, %d blocks damaged: %v", roots, len(damaged), err)
+		}
+		if status := b.run(program, "status", "fec"); !strings.HasSuffix(strings.TrimSpace(status), "verity V") {
+			t.Errorf("%s roots: status %q after repairs", roots, status)
+		}
+		b.run(program, "remove", "fec")
+
+		if roots == "2" { // one more in row 1
+			b.overwrite("data.img", 101*size, make([]byte, size))
+			b.run(program, "create", "--readonly", "fec", "--table", table)
+			f, err := os.Open(b.mnt + "/fec")
+			must(t, err)
+			p := make([]byte, size)
+			if _, err := f.ReadAt(p, 5*size); !errors.Is(err, syscall.EIO) {
+				t.Errorf("a row with three lost blocks and two roots: %v", err)
+			}
+			if _, err := f.ReadAt(p, 7*size); err != nil || !bytes.Equal(p, data[7*size:8*size]) {
+				t.Errorf("a good block of that row: %v", err)
+			}
+			must(t, f.Close())
+			b.run(program, "remove", "fec")
+		}
+	}
+}
+
+// overwrite damages a file.
+func (b *bench) overwrite(name string, off int, p []byte) {
+	b.t.Helper()
+	f, err := os.OpenFile(b.path(name), os.O_RDWR, 0)
+	must(b.t, err)
+	_, err = f.WriteAt(p, int64(off))
+	must(b.t, errors.Join(err, f.Close()))
+}
