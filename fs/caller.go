@@ -21,8 +21,8 @@ type caller struct {
 	pid       uint32 // thread that asked, 0 if unknown
 	anySignal bool
 	data      int           // bytes of data that the request holds while it waits
-	waiting   *atomic.Int64 // where data is counted then
-	onWait    func()        // called when it begins to wait
+	waiting   *atomic.Int64 // where data is counted then; nil while it holds none
+	onWait    func()        // called each time it may begin to wait
 
 	mu          sync.Mutex
 	unique      uint64        // of the request, 0 between requests
@@ -30,6 +30,7 @@ type caller struct {
 	cancel      chan struct{} // closed when it does; made by the first Done
 	done        chan struct{} // made by the first Done
 	finished    chan struct{} // ends the watcher
+	holding     bool          // data is counted in waiting
 	err         error
 }
 
@@ -69,7 +70,7 @@ func (c *caller) end() (reusable bool) {
 	c.unique = 0
 	if c.done != nil {
 		close(c.finished)
-		if c.waiting != nil {
+		if c.holding {
 			c.waiting.Add(-int64(c.data))
 		}
 		return false // somebody may still hold on to it
@@ -78,30 +79,39 @@ func (c *caller) end() (reusable bool) {
 	return true
 }
 
-// Done implements context.Context. The first call begins to watch for an interrupt.
+// Done implements context.Context. The first call begins to watch for an interrupt. Each counts what the request holds, since a
+// read that has waited for a resume without a buffer may wait once more, with one, for a path or another device.
 func (c *caller) Done() <-chan struct{} {
 	c.mu.Lock()
-	if c.done != nil {
-		defer c.mu.Unlock()
-		return c.done
+	first := c.done == nil
+	if first {
+		c.done, c.finished, c.cancel = make(chan struct{}), make(chan struct{}), make(chan struct{})
+		if c.interrupted {
+			close(c.cancel)
+		}
 	}
-	c.done, c.finished, c.cancel = make(chan struct{}), make(chan struct{}), make(chan struct{})
-	if c.interrupted {
-		close(c.cancel)
-	}
-	full := c.waiting != nil && c.waiting.Add(int64(c.data)) > maxWaitingBytes
-	if full {
-		c.err = errTooManyWaiting
-		close(c.done)
+	if c.waiting != nil && !c.holding {
+		c.holding = true
+		if c.waiting.Add(int64(c.data)) > maxWaitingBytes {
+			c.finishLocked(errTooManyWaiting)
+		}
 	}
 	c.mu.Unlock()
 	if c.onWait != nil {
 		c.onWait()
 	}
-	if !full {
+	if first {
 		go c.watch()
 	}
 	return c.done
+}
+
+// finishLocked ends c with an error, unless it has ended. c.mu is held.
+func (c *caller) finishLocked(err error) {
+	if c.err == nil {
+		c.err = err
+		close(c.done)
+	}
 }
 
 // watch ends c when its process is to give up. After an interrupt the kernel says nothing more, not even when a
@@ -122,8 +132,7 @@ func (c *caller) watch() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.err = mapper.ErrInterrupted
-	close(c.done)
+	c.finishLocked(mapper.ErrInterrupted)
 }
 
 // Err implements context.Context. It may be asked without Done, by work that takes long.

@@ -54,7 +54,7 @@ type tree struct {
 	rootOnly bool
 	handles  handleTable
 	aliases  aliases
-	waiting  atomic.Int64 // bytes of writes that wait for suspended devices
+	waiting  atomic.Int64 // bytes of requests that wait with a buffer
 
 	allocMu sync.Mutex
 	alloc   map[uint64]allocated
