@@ -31,6 +31,7 @@ type caller struct {
 	done        chan struct{} // made by the first Done
 	finished    chan struct{} // ends the watcher
 	holding     bool          // data is counted in waiting
+	aborted     bool          // the mount is gone
 	err         error
 }
 
@@ -63,6 +64,16 @@ func (c *caller) interrupt(unique uint64) bool {
 	return true
 }
 
+// abort ends c, since nobody waits for its request any more.
+func (c *caller) abort() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.aborted = true
+	if c.done != nil {
+		c.finishLocked(mapper.ErrInterrupted)
+	}
+}
+
 // end tells c that its request was carried out, and reports whether c can serve another.
 func (c *caller) end() (reusable bool) {
 	c.mu.Lock()
@@ -89,6 +100,9 @@ func (c *caller) Done() <-chan struct{} {
 		if c.interrupted {
 			close(c.cancel)
 		}
+	}
+	if c.aborted {
+		c.finishLocked(mapper.ErrInterrupted)
 	}
 	if c.waiting != nil && !c.holding {
 		c.holding = true
@@ -142,7 +156,7 @@ func (c *caller) Err() error {
 	if c.err != nil || c.done != nil {
 		return c.err // or the watcher will find out
 	}
-	if c.interrupted && (c.anySignal || killed(c.pid)) {
+	if c.aborted || c.interrupted && (c.anySignal || killed(c.pid)) {
 		return mapper.ErrInterrupted
 	}
 	return nil

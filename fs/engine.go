@@ -206,6 +206,17 @@ func (e *engine) tryInterrupt(unique uint64) bool {
 	return false
 }
 
+// end lets go of the requests that wait, when the file system is unmounted. It may have been by force, and then nobody can
+// end their waits.
+func (e *engine) end() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ended.Store(true)
+	for w := range e.workers {
+		w.caller.Load().abort()
+	}
+}
+
 // unmount detaches the mount.
 func (e *engine) unmount() error { return detach(e.point) }
 

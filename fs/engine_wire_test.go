@@ -119,3 +119,19 @@ func TestReadsWaitTwice(t *testing.T) {
 		t.Errorf("%d bytes wait for ever", n)
 	}
 }
+
+// A mount that is gone, by force, takes the requests that wait with it: nobody could resume them.
+func TestWaitsEndWithMount(t *testing.T) {
+	tree := testTree(t)
+	tree.mustControl(t, "create d 0 64 zero\nsuspend d\n")
+	h, errno := tree.openData(tree.m.ByName("d"))
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	defer h.release()
+	k := newWire(t, tree)
+	k.read(1, tree.handles.add(h), 512)
+	k.statFS(2)
+	k.reply()
+	k.hangUp()
+}

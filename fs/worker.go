@@ -22,7 +22,7 @@ func (w *worker) run() {
 		n, err := readRequest(w.e.fd, w.buf)
 		alone := w.e.idle.Add(-1) == 0
 		if err != nil {
-			w.e.ended.Store(true)
+			w.e.end()
 			return
 		}
 		if alone {
