@@ -28,7 +28,7 @@ func (w *worker) answer(msg []byte) {
 		w.batchForget(msg)
 	case opInterrupt:
 		if in := view[fusefs.InterruptIn](msg); in != nil {
-			w.e.interrupt(in.Unique)
+			w.e.interrupt(h.Unique, in.Unique)
 		}
 	default:
 		n, status := w.small(&h, msg)

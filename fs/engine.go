@@ -45,11 +45,6 @@ type engine struct {
 	fd    int // the connection
 	point string
 
-	// open is held by messages that no worker sends, so that the connection is not closed, and its number given to another
-	// file, under them.
-	open   sync.RWMutex
-	closed bool // on open
-
 	idle    atomic.Int32  // workers that wait for a request
 	wanting atomic.Int32  // requests that wait for a buffer
 	turn    atomic.Uint32 // who gets the next that is free
@@ -62,6 +57,8 @@ type engine struct {
 	lent    int            // buffers in use by requests that do not wait, and by idle workers
 	unused  buffers
 	freed   sync.Cond // a buffer became free; on mu
+	senders int       // who writes to the connection and is no worker
+	served  bool      // the workers have ended; the last sender closes the connection
 }
 
 // attachEngine mounts t and shakes hands with the kernel. Requests are answered once serve runs.
@@ -128,10 +125,15 @@ func (e *engine) serve() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.unused.releaseAll()
-	e.open.Lock()
-	defer e.open.Unlock()
-	e.closed = true
-	unix.Close(e.fd) //nolint:errcheck // the file system is gone
+	e.served = true
+	e.closeLocked()
+}
+
+// closeLocked closes the connection, unless somebody uses it. e.mu is held.
+func (e *engine) closeLocked() {
+	if e.served && e.senders == 0 {
+		unix.Close(e.fd) //nolint:errcheck // the file system is gone
+	}
 }
 
 // start starts a worker, if there is a buffer for it.
@@ -178,21 +180,19 @@ func (e *engine) startReader() {
 	}
 }
 
-// interrupt passes on that a request was interrupted. If it is not known, either it has been answered or its worker
-// is about to begin with it, which does not take long.
-func (e *engine) interrupt(unique uint64) {
+// interrupt passes on that the request called unique was interrupted, which id says. If it is not known, either it has been
+// answered or its worker is about to begin with it. The kernel knows, and says it again in the latter case if it is told EAGAIN. An interrupt
+// that got lost would leave a process that cannot be killed.
+func (e *engine) interrupt(id, unique uint64) {
 	if e.tryInterrupt(unique) {
 		return
 	}
-	const tries, pause = 5, time.Millisecond
-	go func() {
-		for range tries {
-			time.Sleep(pause)
-			if e.tryInterrupt(unique) {
-				return
-			}
+	const pause = time.Millisecond // for the worker
+	time.AfterFunc(pause, func() {
+		if !e.tryInterrupt(unique) {
+			_ = e.send(id, -int32(unix.EAGAIN), nil) // fails if the request has been answered
 		}
-	}()
+	})
 }
 
 func (e *engine) tryInterrupt(unique uint64) bool {
@@ -230,15 +230,21 @@ func (e *engine) dropCache(node uint64, data bool) {
 	_ = e.send(0, -fusefs.NOTIFY_INVAL_INODE, unsafe.Slice((*byte)(unsafe.Pointer(&body)), unsafe.Sizeof(body)))
 }
 
-// send writes a message without the buffer of a worker. It may be called at any time.
+// send writes a message that is no reply to a worker's request. It may come from outside, after the end.
 func (e *engine) send(unique uint64, status int32, body []byte) error {
-	e.open.RLock()
-	defer e.open.RUnlock()
-	if e.closed {
-		return os.ErrClosed
+	e.mu.Lock()
+	if e.served {
+		e.mu.Unlock()
+		return unix.ENODEV // the number of the connection may mean another file
 	}
+	e.senders++
+	e.mu.Unlock()
 	out := fusefs.OutHeader{Length: uint32(outHeaderSize + len(body)), Status: status, Unique: unique}
 	b := append(unsafe.Slice((*byte)(unsafe.Pointer(&out)), outHeaderSize), body...)
 	_, err := unix.Write(e.fd, b)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.senders--
+	e.closeLocked()
 	return err
 }

@@ -135,3 +135,14 @@ func TestWaitsEndWithMount(t *testing.T) {
 	k.reply()
 	k.hangUp()
 }
+
+// An interrupt of a request that no worker knows is given back to the kernel, which says it again as long as the request
+// is not answered: an interrupt that gets lost would leave a process that cannot be killed.
+func TestInterruptTooEarly(t *testing.T) {
+	k := newWire(t, testTree(t))
+	in := &fusefs.InterruptIn{Unique: 2}
+	send(k, in, &in.InHeader, opInterrupt, 3)
+	if got := k.reply(); got.Unique != 3 || got.Status != -int32(unix.EAGAIN) {
+		t.Errorf("reply %+v, want EAGAIN to request 3", got)
+	}
+}
