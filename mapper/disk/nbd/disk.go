@@ -26,6 +26,7 @@ type Disk struct {
 
 	acked   atomic.Uint64 // writes that the server has acknowledged without FUA
 	flushed atomic.Uint64 // how many of them are known to be durable
+	losses  atomic.Uint64 // connections that were lost
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -225,13 +226,20 @@ func (d *Disk) Submit(ctx context.Context, r mapper.Request) error {
 			flushAfter = d.limits.VolatileCache
 		}
 	}
-	if err := d.pieces(ctx, r, q, most); err != nil {
-		return err
+	for {
+		before := d.losses.Load()
+		err := d.pieces(ctx, r, q, most)
+		if err != nil || !flushAfter {
+			return err
+		}
+		if err := d.flushNow(ctx); err != nil {
+			return err
+		}
+		if d.losses.Load() == before {
+			return nil
+		}
+		// The server that flushed may have begun after the one that had r in its cache had died.
 	}
-	if flushAfter {
-		return d.flushNow(ctx)
-	}
-	return nil
 }
 
 // pieces carries out r by requests of at most most bytes.

@@ -94,6 +94,29 @@ func TestForgottenWrites(t *testing.T) {
 	}
 }
 
+// Where FUA is a write and a flush, and the connection is lost between them, the flush of the next connection says nothing about the
+// write: both are done again.
+func TestLossAmidFUA(t *testing.T) {
+	var writes, flushes atomic.Int32
+	f := newFake(t, &fake{flags: hasFlags | canFlush, serve: each(func(c *peer, q received) {
+		switch {
+		case q.cmd == cmdWrite:
+			writes.Add(1)
+		case q.cmd == cmdFlush && flushes.Add(1) == 1:
+			c.Close()
+			return
+		}
+		c.ok(q)
+	})})
+	d := f.open("&reconnect-delay=20")
+	if err := write(d, 0, 1, mapper.FlagFUA); err != nil {
+		t.Fatal(err)
+	}
+	if w, f := writes.Load(), flushes.Load(); w != 2 || f != 3 {
+		t.Errorf("%d writes and %d flushes, want 2 and 3: the write again after the loss, and a flush after it", w, f)
+	}
+}
+
 // Requests under way when the server goes fail at once; the next one finds the server that has come back.
 func TestLossAndReturn(t *testing.T) {
 	f := newFake(t, &fake{serve: func(c *peer) {

@@ -41,6 +41,7 @@ func (d *Disk) lose(cause error) {
 	if errors.Is(cause, io.EOF) {
 		cause = fmt.Errorf("the server hung up: %w", cause)
 	}
+	d.losses.Add(1) // before anybody can get another connection
 	d.change(func() {
 		d.conn, d.since, d.cause = nil, time.Now(), cause
 		unflushed := d.acked.Load() - d.flushed.Load()
