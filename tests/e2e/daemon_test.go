@@ -207,3 +207,19 @@ func TestInterruptedStart(t *testing.T) {
 		b.nothingLeft()
 	}
 }
+
+// umount of a mount whose daemon is about to end by itself says nothing else than one that comes a moment later.
+func TestUmountWhileEnding(t *testing.T) {
+	b := newBench(t)
+	for i := range 100 {
+		b.mount("")
+		daemon, delay := b.daemon(), time.Duration(i)*100*time.Microsecond
+		cmd, out := b.start(program, "umount", "-q", b.mnt)
+		time.Sleep(delay)
+		_ = syscall.Kill(daemon, syscall.SIGTERM) // which may have ended
+		if err := cmd.Wait(); err != nil || out.String() != "" {
+			t.Errorf("%v before the daemon is told to end: %v: %s", delay, err, out)
+		}
+		b.nothingLeft()
+	}
+}

@@ -40,13 +40,22 @@ func Unmount(ctx context.Context, point string, lazy bool, note func(string)) er
 	}
 	daemon, err := findDaemon(ctx, m)
 	if err != nil {
+		if gone(m) {
+			return notMounted(p) // the daemon was about to end, and nobody can be asked which it was
+		}
 		note(fmt.Sprintf("%s: cannot watch the daemon end: %v", p, err))
 	}
 	defer daemon.close()
 	if err := flush(ctx, m, note); err != nil {
+		if gone(m) {
+			return daemon.wait(ctx) // it ends by itself and has flushed
+		}
 		return err
 	}
 	if err := detach(p, lazy); err != nil {
+		if gone(m) {
+			return daemon.wait(ctx)
+		}
 		if errors.Is(err, unix.EBUSY) {
 			return busy(m)
 		}
@@ -56,6 +65,12 @@ func Unmount(ctx context.Context, point string, lazy bool, note func(string)) er
 		return nil
 	}
 	return daemon.wait(ctx)
+}
+
+// gone reports whether m was unmounted meanwhile.
+func gone(m Mount) bool {
+	on, ok, err := At(m.Point)
+	return err == nil && (!ok || on.ID != m.ID)
 }
 
 // ErrNotMounted is wrapped by the error for a point on which nothing is mounted.
