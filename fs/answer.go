@@ -148,7 +148,7 @@ func (w *worker) open(h *fusefs.InHeader, msg []byte) (int, unix.Errno) {
 			return 0, e
 		}
 		out.Fh = t.handles.add(handle)
-		out.OpenFlags = fusefs.FOPEN_DIRECT_IO | fusefs.FOPEN_PARALLEL_DIRECT_WRITES
+		out.OpenFlags = dataFlags
 		return size(out), 0
 	}
 	c := w.begin(h)
@@ -161,6 +161,11 @@ func (w *worker) open(h *fusefs.InHeader, msg []byte) (int, unix.Errno) {
 	out.OpenFlags = fusefs.FOPEN_DIRECT_IO
 	return size(out), 0
 }
+
+// dataFlags say how the kernel treats an open device file. Nothing is cached. Writes run side by side, under the lock of the inode,
+// which they share, unless they append or go past the end; fsync and fallocate take it alone. close(2) needs nothing of us, and
+// older kernels, 6.1 among them, would take it alone for that, too: a process that is killed could not end before the writes of others had.
+const dataFlags = fusefs.FOPEN_DIRECT_IO | fusefs.FOPEN_PARALLEL_DIRECT_WRITES | fusefs.FOPEN_NOFLUSH
 
 // release is the last close.
 func (w *worker) release(h *fusefs.InHeader, msg []byte) (int, unix.Errno) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -275,4 +276,28 @@ func TestEvents(t *testing.T) {
 	must(t, cmd.Process.Signal(syscall.SIGKILL))
 	cmd.Wait()
 	b.control("remove f\n")
+}
+
+// Of several processes that wait with a write to one device, each can be killed alone: the lock that the kernel takes is shared.
+func TestKilledWriter(t *testing.T) {
+	b := newBench(t)
+	b.mount("")
+	b.control("create v 0 2048 zero\nsuspend v\n")
+	var writers []*exec.Cmd
+	for range 3 {
+		cmd, _ := b.start("dd", "if=/dev/zero", "of=mnt/v", "bs=4k", "count=1", "conv=notrunc", "oflag=direct", "status=none")
+		writers = append(writers, cmd)
+	}
+	time.Sleep(200 * time.Millisecond)
+	for i, cmd := range writers {
+		must(t, cmd.Process.Kill())
+		done := make(chan error, 1)
+		go func() { done <- cmd.Wait() }()
+		select {
+		case <-done:
+		case <-time.After(patience):
+			t.Errorf("writer %d does not end while %d others wait", i, len(writers)-1-i)
+		}
+	}
+	b.control("resume v\n")
 }
