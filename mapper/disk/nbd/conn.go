@@ -27,7 +27,9 @@ type conn struct {
 	nc     net.Conn
 	r      *bufio.Reader
 	export export
-	acked  *atomic.Uint64 // counts writes that the server has acknowledged and may hold in its cache
+
+	acked   *atomic.Uint64 // counts writes that the server has acknowledged and may hold in its cache
+	flushed *atomic.Uint64 // how many of them are known to be durable
 
 	calls [maxInFlight]call
 	free  chan *call
@@ -68,6 +70,8 @@ type call struct {
 	n          uint32
 	data       []byte // the caller's, to be sent or filled; guarded by mu
 
+	covers uint64 // of a flush: acked when it was queued
+
 	state     state // guarded by mu
 	abandoned bool  // the caller has gone, or goes as soon as hands are off its data; guarded by mu
 	early     bool  // the reply came before the sender was through; guarded by mu
@@ -82,9 +86,9 @@ type call struct {
 }
 
 // newConn takes over a connection after its handshake.
-func newConn(nc net.Conn, r *bufio.Reader, e export, acked *atomic.Uint64) *conn {
+func newConn(nc net.Conn, r *bufio.Reader, e export, acked, flushed *atomic.Uint64) *conn {
 	c := &conn{
-		nc: nc, r: r, export: e, acked: acked,
+		nc: nc, r: r, export: e, acked: acked, flushed: flushed,
 		free: make(chan *call, maxInFlight), queue: make(chan *call, maxInFlight+1), stop: make(chan struct{}),
 		head: make([]byte, 0, maxInFlight*requestHeadSize),
 	}
@@ -155,6 +159,7 @@ func (c *conn) do(ctx context.Context, q request) (extent, flags uint32, err err
 	}
 	k.serial++
 	k.cmd, k.flags, k.off, k.n, k.data = q.cmd, q.flags, q.off, q.n, q.data
+	k.covers = c.acked.Load()
 	k.state, k.abandoned, k.early, k.err, k.got, k.extent = queued, false, false, nil, k.got[:0], 0
 	c.mu.Unlock()
 	c.queue <- k

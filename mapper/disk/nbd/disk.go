@@ -149,7 +149,7 @@ func (d *Disk) dial(caller context.Context) (*conn, error) {
 		}
 		return nil, err
 	}
-	return newConn(nc, r, e, &d.acked), nil
+	return newConn(nc, r, e, &d.acked, &d.flushed), nil
 }
 
 // silence is how long, in milliseconds, a peer may not acknowledge what was sent to it, before it counts as gone.
@@ -279,16 +279,10 @@ func (d *Disk) flush(ctx context.Context, shared bool) error {
 
 // flushNow has the server flush.
 func (d *Disk) flushNow(ctx context.Context) error {
-	mark := d.acked.Load()
 	if _, _, err := d.do(ctx, request{cmd: cmdFlush}); err != nil {
 		return d.wrap(mapper.OpFlush, err)
 	}
-	for {
-		have := d.flushed.Load()
-		if have >= mark || d.flushed.CompareAndSwap(have, mark) {
-			return nil
-		}
-	}
+	return nil
 }
 
 // forgotten says that writes may be lost.

@@ -122,8 +122,8 @@ func FuzzReplies(f *testing.F) {
 	f.Add(be(uint32(magicStructured), uint16(1), uint16(chunkErrorBit+2), uint64(1<<16), uint32(15), uint32(5), uint16(1), "x", uint64(512)))
 	f.Fuzz(func(t *testing.T, replies []byte) {
 		client, server := net.Pipe()
-		var acked atomic.Uint64
-		c := newConn(client, bufio.NewReader(client), export{structured: true, size: 1 << 20, most: 1 << 20}, &acked)
+		var acked, flushed atomic.Uint64
+		c := newConn(client, bufio.NewReader(client), export{structured: true, size: 1 << 20, most: 1 << 20}, &acked, &flushed)
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)

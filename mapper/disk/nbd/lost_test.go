@@ -94,6 +94,25 @@ func TestForgottenWrites(t *testing.T) {
 	}
 }
 
+// A flush that the server has answered covers what was written, also if the connection is lost right after.
+func TestLossAfterFlush(t *testing.T) {
+	f := newFake(t, &fake{flags: allFlags, serve: each(func(c *peer, q received) {
+		c.ok(q)
+		if q.cmd == cmdFlush {
+			c.Close()
+		}
+	})})
+	d := f.open("&reconnect-delay=20")
+	for i := range 200 {
+		if err := write(d, 0, 1, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := flush(d, 0); err != nil {
+			t.Fatalf("flush %d, which the server answered: %v", i, err)
+		}
+	}
+}
+
 // Where FUA is a write and a flush, and the connection is lost between them, the flush of the next connection says nothing about the
 // write: both are done again.
 func TestLossAmidFUA(t *testing.T) {

@@ -122,10 +122,14 @@ func (c *conn) simple() error {
 	return nil
 }
 
-// finish ends k, whose last byte has come.
+// finish ends k, whose last byte has come. What it says of the server's cache is noted before anybody can know, so that the loss
+// of the connection, which comes after it, finds it.
 func (c *conn) finish(k *call) {
+	if k.err == nil && k.cmd == cmdFlush && c.flushed.Load() < k.covers {
+		c.flushed.Store(k.covers) // nobody else stores
+	}
 	if k.err == nil && k.flags&cmdFlagFUA == 0 && (k.cmd == cmdWrite || k.cmd == cmdWriteZeroes) {
-		c.acked.Add(1) // before anybody can know
+		c.acked.Add(1)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
