@@ -22,7 +22,7 @@ type caller struct {
 	anySignal bool
 	data      int           // bytes of data that the request holds while it waits
 	waiting   *atomic.Int64 // where data is counted then; nil while it holds none
-	onWait    func()        // called each time it may begin to wait
+	onWait    func()        // called each time it may begin to wait, unless it is one too many
 
 	mu          sync.Mutex
 	unique      uint64        // of the request, 0 between requests
@@ -31,14 +31,18 @@ type caller struct {
 	done        chan struct{} // made by the first Done
 	finished    chan struct{} // ends the watcher
 	holding     bool          // data is counted in waiting
+	patience    *time.Timer   // ends c; nil unless it is one too many
 	aborted     bool          // the mount is gone
 	err         error
 }
 
 var _ context.Context = (*caller)(nil)
 
+// fullTime is how long a request may wait that is one too many.
+const fullTime = 2 * time.Second
+
 var errTooManyWaiting error = &mapper.ArgError{
-	Reason: "too much I/O waits for suspended devices", Detail: fmt.Sprintf("%d bytes", maxWaitingBytes), Errno: unix.ENOMEM,
+	Reason: "too much I/O waits, for suspended devices, paths or servers", Detail: fmt.Sprintf("%d bytes", maxWaitingBytes), Errno: unix.ENOMEM,
 }
 
 // begin makes c the context of another request of thread pid.
@@ -84,6 +88,9 @@ func (c *caller) end() (reusable bool) {
 		if c.holding {
 			c.waiting.Add(-int64(c.data))
 		}
+		if c.patience != nil {
+			c.patience.Stop()
+		}
 		return false // somebody may still hold on to it
 	}
 	c.interrupted, c.anySignal, c.data, c.waiting = false, false, 0, nil
@@ -91,7 +98,8 @@ func (c *caller) end() (reusable bool) {
 }
 
 // Done implements context.Context. The first call begins to watch for an interrupt. Each counts what the request holds, since a
-// read that has waited for a resume without a buffer may wait once more, with one, for a path or another device.
+// read that has waited for a resume without a buffer may wait once more, with one, for a path or another device. One too many goes on as a request that
+// does not wait, and holds others up, for most waits are short: for a turn, or a server. If its own is not, it fails.
 func (c *caller) Done() <-chan struct{} {
 	c.mu.Lock()
 	first := c.done == nil
@@ -107,17 +115,25 @@ func (c *caller) Done() <-chan struct{} {
 	if c.waiting != nil && !c.holding {
 		c.holding = true
 		if c.waiting.Add(int64(c.data)) > maxWaitingBytes {
-			c.finishLocked(errTooManyWaiting)
+			c.patience = time.AfterFunc(fullTime, c.giveUp)
 		}
 	}
+	full := c.patience != nil
 	c.mu.Unlock()
-	if c.onWait != nil {
+	if c.onWait != nil && !full {
 		c.onWait()
 	}
 	if first {
 		go c.watch()
 	}
 	return c.done
+}
+
+// giveUp ends c after it has waited for long, while too many others did.
+func (c *caller) giveUp() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.finishLocked(errTooManyWaiting)
 }
 
 // finishLocked ends c with an error, unless it has ended. c.mu is held.

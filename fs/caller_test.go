@@ -139,36 +139,43 @@ func TestInterruptOfAnother(t *testing.T) {
 	}
 }
 
-// Writes that wait are bounded, and what ends is not counted any more.
+// Requests that wait are bounded. One too many keeps its buffer from others, and fails if its wait is long. What ends is not counted
+// any more.
 func TestTooMuchWaiting(t *testing.T) {
-	var waiting atomic.Int64
-	const each = maxWaitingBytes / 4
-	var callers []*caller
-	for i := range 5 {
-		c := begun(uint32(os.Getpid()), false)
-		c.data, c.waiting = each, &waiting
-		select {
-		case <-c.Done():
-			if i < 4 || mapper.Errno(c.Err()) != unix.ENOMEM {
-				t.Errorf("wait %d: %v", i, c.Err())
-			}
-		default:
-			if i == 4 {
-				t.Error("more than the bound waits")
+	synctest.Test(t, func(t *testing.T) {
+		var waiting atomic.Int64
+		const each = maxWaitingBytes / 4
+		var callers []*caller
+		waits := 0
+		for range 6 {
+			c := begun(uint32(os.Getpid()), false)
+			c.data, c.waiting, c.onWait = each, &waiting, func() { waits++ }
+			c.Done()
+			callers = append(callers, c)
+		}
+		if waits != 4 {
+			t.Errorf("%d requests do not count while they wait, want 4", waits)
+		}
+		time.Sleep(fullTime / 2)
+		callers[5].end() // a short wait
+		time.Sleep(fullTime)
+		synctest.Wait()
+		for i, c := range callers {
+			if err, want := c.Err(), i == 4; (err != nil) != want || want && mapper.Errno(err) != unix.ENOMEM {
+				t.Errorf("wait %d: %v", i, err)
 			}
 		}
-		callers = append(callers, c)
-	}
-	for _, c := range callers {
+		for _, c := range callers[:5] {
+			c.end()
+		}
+		c := begun(uint32(os.Getpid()), false) // a read, which has waited for a resume without a buffer
+		c.Done()
+		c.data, c.waiting = each, &waiting
 		c.end()
-	}
-	c := begun(uint32(os.Getpid()), false) // a read, which has waited for a resume without a buffer
-	c.Done()
-	c.data, c.waiting = each, &waiting
-	c.end()
-	if n := waiting.Load(); n != 0 {
-		t.Errorf("%d bytes wait for ever", n)
-	}
+		if n := waiting.Load(); n != 0 {
+			t.Errorf("%d bytes wait for ever", n)
+		}
+	})
 }
 
 func TestErrno(t *testing.T) {

@@ -39,7 +39,7 @@ const (
 // A write has its data in the buffer it was read into. A read for a suspended device gives its buffer back while it waits.
 // At most maxBuffers requests that do not wait have a buffer; when all of them have, no further
 // request is taken until one is done. Requests that wait inside the stack keep theirs, at most maxWaitingBytes together, and do not
-// count: however many wait, the command that resumes still gets through.
+// count: however many wait, the command that resumes still gets through. Those beyond that count, and fail if they wait for long.
 type engine struct {
 	t     *tree
 	fd    int // the connection

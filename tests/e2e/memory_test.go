@@ -86,3 +86,28 @@ func (b *bench) memory(field string) int64 {
 	b.t.Fatalf("no %s in\n%s", field, text)
 	return 0
 }
+
+// Writes through a target that has them wait for each other, if only for a moment, are all carried out, however many there are.
+func TestManyShortWaits(t *testing.T) {
+	const requests, size = 600, 1 << 20
+	b := newBench(t)
+	b.mount("")
+	b.control("create p 0 " + strconv.Itoa(64*size/512) + " powercut " + b.image("image", 64*size/512) + " 0\n")
+	f, err := os.OpenFile(b.mnt+"/p", os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	data := make([]byte, size)
+	var all sync.WaitGroup
+	var failed atomic.Int32
+	for i := range requests {
+		all.Go(func() {
+			if n, err := syscall.Pwrite(int(f.Fd()), data, int64(i%64)*size); n != size || err != nil {
+				failed.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if n := failed.Load(); n != 0 {
+		t.Errorf("%d of %d writes failed", n, requests)
+	}
+}
