@@ -234,14 +234,15 @@ func TestSuspendedDevice(t *testing.T) {
 		}
 	}
 	// SIGTERM kills dd as well; a signal that is handled does not end the wait.
-	cmd, _ := b.start(python, "-c", `
+	cmd, out := b.start(python, "-c", `
 import os, signal, sys
 signal.signal(signal.SIGUSR1, lambda *a: None)
 print("ready", flush=True)
 fd = os.open("mnt/vol0", os.O_WRONLY)
 print(os.pwrite(fd, b"x" * 4096, 0), flush=True)
 `)
-	time.Sleep(300 * time.Millisecond)
+	b.waitFor("the signal is handled", func() bool { return strings.Contains(out.String(), "ready") })
+	time.Sleep(100 * time.Millisecond)
 	must(t, cmd.Process.Signal(syscall.SIGUSR1))
 	time.Sleep(100 * time.Millisecond)
 	b.control("load vol0 0 2048 linear " + b.path("b.img") + " 0\nresume vol0\n")
