@@ -49,15 +49,11 @@ type LogTail struct{ seen string }
 // Fresh returns what the device mapper said in the lines of text that are new, without their times. Lines that the kernel
 // has no counterpart for, of the control file and of failed I/O, are left out.
 func (l *LogTail) Fresh(text string) []string {
-	fresh := text
-	if rest, ok := strings.CutPrefix(text, l.seen); ok {
-		fresh = rest
-	} else if last := strings.LastIndex(strings.TrimSuffix(l.seen, "\n"), "\n"); last >= 0 {
-		// The log has dropped its oldest lines.
-		if at := strings.LastIndex(text, l.seen[last:]); at >= 0 {
-			fresh = text[at+len(l.seen)-last:]
-		}
+	seen := l.seen
+	for !strings.HasPrefix(text, seen) { // the log has dropped its oldest lines
+		_, seen, _ = strings.Cut(seen, "\n")
 	}
+	fresh := text[len(seen):]
 	l.seen = text
 	var found []string
 	for line := range strings.Lines(fresh) {
