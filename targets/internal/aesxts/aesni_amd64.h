@@ -1,0 +1,269 @@
+// The body of encryptAESNI and decryptAESNI, with AESROUND and AESLAST defined as the instructions of either way.
+//
+// AX keys, BX last round key, DI dst, SI src, R8 units left, R9 blocks of a unit, DX tweak of the unit,
+// CX blocks left of the unit, R10 eight tweaks in the frame, R11 key of the round, R12 the eight tweaks after them
+// X0-X7 data, X8 tweak of the next block, X9 carry128, X10 scratch, X11 round key, X12 round key 0
+//
+// The tweak of block j is T * x^j in GF(2^128) modulo x^128 + x^7 + x^2 + x + 1, the lowest bit of the first byte being
+// the coefficient of x^0. NEXTTWEAK makes each from the one before. That is a chain, so it runs between the rounds of the eight
+// blocks before, one tweak a round: the tweaks wait in the frame when their blocks come. Those of the next unit
+// are made during the last blocks of a unit, if the unit is a multiple of eight blocks. What else remains of a unit goes
+// one block at a time.
+
+	LEAQ  15(SP), R10
+	ANDQ  $~15, R10
+	LEAQ  128(R10), R12
+	SHLQ  $4, BX
+	ADDQ  AX, BX
+	MOVOU carry128<>(SB), X9
+	MOVOU (AX), X12
+
+unit:
+	MOVOU (DX), X8
+	MOVQ  R9, CX
+	CMPQ  CX, $8
+	JLT   rest
+	MOVO  X8, 0x00(R10)
+	NEXTTWEAK
+	MOVO  X8, 0x10(R10)
+	NEXTTWEAK
+	MOVO  X8, 0x20(R10)
+	NEXTTWEAK
+	MOVO  X8, 0x30(R10)
+	NEXTTWEAK
+	MOVO  X8, 0x40(R10)
+	NEXTTWEAK
+	MOVO  X8, 0x50(R10)
+	NEXTTWEAK
+	MOVO  X8, 0x60(R10)
+	NEXTTWEAK
+	MOVO  X8, 0x70(R10)
+	NEXTTWEAK
+
+eight:
+	SUBQ  $8, CX
+	JNE   load
+	CMPQ  R8, $1
+	JEQ   load
+	MOVOU 16(DX), X8
+
+load:
+	MOVOU 0x00(SI), X0
+	PXOR  X12, X0
+	PXOR  0x00(R10), X0
+	MOVOU 0x10(SI), X1
+	PXOR  X12, X1
+	PXOR  0x10(R10), X1
+	MOVOU 0x20(SI), X2
+	PXOR  X12, X2
+	PXOR  0x20(R10), X2
+	MOVOU 0x30(SI), X3
+	PXOR  X12, X3
+	PXOR  0x30(R10), X3
+	MOVOU 0x40(SI), X4
+	PXOR  X12, X4
+	PXOR  0x40(R10), X4
+	MOVOU 0x50(SI), X5
+	PXOR  X12, X5
+	PXOR  0x50(R10), X5
+	MOVOU 0x60(SI), X6
+	PXOR  X12, X6
+	PXOR  0x60(R10), X6
+	MOVOU 0x70(SI), X7
+	PXOR  X12, X7
+	PXOR  0x70(R10), X7
+	ADDQ  $128, SI
+
+	MOVOU    0x10(AX), X11
+	AESROUND X11, X0
+	AESROUND X11, X1
+	AESROUND X11, X2
+	AESROUND X11, X3
+	AESROUND X11, X4
+	AESROUND X11, X5
+	AESROUND X11, X6
+	AESROUND X11, X7
+	MOVO     X8, 0x00(R12)
+	NEXTTWEAK
+
+	MOVOU    0x20(AX), X11
+	AESROUND X11, X0
+	AESROUND X11, X1
+	AESROUND X11, X2
+	AESROUND X11, X3
+	AESROUND X11, X4
+	AESROUND X11, X5
+	AESROUND X11, X6
+	AESROUND X11, X7
+	MOVO     X8, 0x10(R12)
+	NEXTTWEAK
+
+	MOVOU    0x30(AX), X11
+	AESROUND X11, X0
+	AESROUND X11, X1
+	AESROUND X11, X2
+	AESROUND X11, X3
+	AESROUND X11, X4
+	AESROUND X11, X5
+	AESROUND X11, X6
+	AESROUND X11, X7
+	MOVO     X8, 0x20(R12)
+	NEXTTWEAK
+
+	MOVOU    0x40(AX), X11
+	AESROUND X11, X0
+	AESROUND X11, X1
+	AESROUND X11, X2
+	AESROUND X11, X3
+	AESROUND X11, X4
+	AESROUND X11, X5
+	AESROUND X11, X6
+	AESROUND X11, X7
+	MOVO     X8, 0x30(R12)
+	NEXTTWEAK
+
+	MOVOU    0x50(AX), X11
+	AESROUND X11, X0
+	AESROUND X11, X1
+	AESROUND X11, X2
+	AESROUND X11, X3
+	AESROUND X11, X4
+	AESROUND X11, X5
+	AESROUND X11, X6
+	AESROUND X11, X7
+	MOVO     X8, 0x40(R12)
+	NEXTTWEAK
+
+	MOVOU    0x60(AX), X11
+	AESROUND X11, X0
+	AESROUND X11, X1
+	AESROUND X11, X2
+	AESROUND X11, X3
+	AESROUND X11, X4
+	AESROUND X11, X5
+	AESROUND X11, X6
+	AESROUND X11, X7
+	MOVO     X8, 0x50(R12)
+	NEXTTWEAK
+
+	MOVOU    0x70(AX), X11
+	AESROUND X11, X0
+	AESROUND X11, X1
+	AESROUND X11, X2
+	AESROUND X11, X3
+	AESROUND X11, X4
+	AESROUND X11, X5
+	AESROUND X11, X6
+	AESROUND X11, X7
+	MOVO     X8, 0x60(R12)
+	NEXTTWEAK
+
+	MOVOU    0x80(AX), X11
+	AESROUND X11, X0
+	AESROUND X11, X1
+	AESROUND X11, X2
+	AESROUND X11, X3
+	AESROUND X11, X4
+	AESROUND X11, X5
+	AESROUND X11, X6
+	AESROUND X11, X7
+	MOVO     X8, 0x70(R12)
+	NEXTTWEAK
+
+	MOVOU    0x90(AX), X11
+	AESROUND X11, X0
+	AESROUND X11, X1
+	AESROUND X11, X2
+	AESROUND X11, X3
+	AESROUND X11, X4
+	AESROUND X11, X5
+	AESROUND X11, X6
+	AESROUND X11, X7
+	LEAQ     0xa0(AX), R11
+	CMPQ     R11, BX
+	JEQ      last
+
+round:
+	MOVOU    (R11), X11
+	AESROUND X11, X0
+	AESROUND X11, X1
+	AESROUND X11, X2
+	AESROUND X11, X3
+	AESROUND X11, X4
+	AESROUND X11, X5
+	AESROUND X11, X6
+	AESROUND X11, X7
+	ADDQ     $16, R11
+	CMPQ     R11, BX
+	JNE      round
+
+last:
+	MOVOU    (R11), X11
+	AESLAST  X11, X0
+	AESLAST  X11, X1
+	AESLAST  X11, X2
+	AESLAST  X11, X3
+	AESLAST  X11, X4
+	AESLAST  X11, X5
+	AESLAST  X11, X6
+	AESLAST  X11, X7
+	PXOR     0x00(R10), X0
+	PXOR     0x10(R10), X1
+	PXOR     0x20(R10), X2
+	PXOR     0x30(R10), X3
+	PXOR     0x40(R10), X4
+	PXOR     0x50(R10), X5
+	PXOR     0x60(R10), X6
+	PXOR     0x70(R10), X7
+	MOVOU    X0, 0x00(DI)
+	MOVOU    X1, 0x10(DI)
+	MOVOU    X2, 0x20(DI)
+	MOVOU    X3, 0x30(DI)
+	MOVOU    X4, 0x40(DI)
+	MOVOU    X5, 0x50(DI)
+	MOVOU    X6, 0x60(DI)
+	MOVOU    X7, 0x70(DI)
+	ADDQ     $128, DI
+	XCHGQ    R10, R12
+	CMPQ     CX, $8
+	JGE      eight
+	TESTQ    CX, CX
+	JNE      after
+	ADDQ     $16, DX
+	MOVQ     R9, CX
+	DECQ     R8
+	JNE      eight
+	JMP      done
+
+after:
+	MOVO (R10), X8
+
+rest:
+	MOVOU (SI), X0
+	PXOR  X12, X0
+	PXOR  X8, X0
+	LEAQ  16(AX), R11
+
+roundOne:
+	MOVOU    (R11), X11
+	AESROUND X11, X0
+	ADDQ     $16, R11
+	CMPQ     R11, BX
+	JNE      roundOne
+	MOVOU    (R11), X11
+	AESLAST  X11, X0
+	PXOR     X8, X0
+	MOVOU    X0, (DI)
+	NEXTTWEAK
+	ADDQ     $16, SI
+	ADDQ     $16, DI
+	DECQ     CX
+	JNE      rest
+	ADDQ     $16, DX
+	DECQ     R8
+	JNE      unit
+
+done:
+	PXOR X11, X11
+	PXOR X12, X12
+	RET
