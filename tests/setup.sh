@@ -16,6 +16,7 @@ util-linux        losetup, unshare, setpriv
 test_packages="$demo_packages
 qemu-utils        qemu-img and qemu-io on a device
 qemu-system-x86   a guest whose disk is a device
+qemu-user         assembly for processors that this machine does not have
 user-mode-linux   the real device mapper, to compare with
 kmod              modules of the guests' kernels
 dmsetup           the real dmsetup, to compare with
