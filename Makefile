@@ -17,7 +17,7 @@ SEED ?= 1
 N ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-all check lint race fuzz golden oracle fidelity manuals e2e bench docs setup install uninstall clean
+.PHONY: help build demo test test-all check lint race fuzz golden oracle fidelity manuals e2e bench bench-aes docs setup install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ bench: build ## side by side with qemu-storage-daemon and nbdfuse; ratios, and b
 	@tests/setup.sh bench
 	@mkdir -p build
 	$(GO) run ./tests/bench -dmfs bin/dmfs -json build/bench.json
+
+bench-aes: ## AES-XTS and -CBC side by side with openssl, one processor each
+	@tests/bench/aes.sh
 
 docs: ## check the man pages; read one with: mandoc -l docs/man/dmfs.1
 	mandoc -Tlint -Wwarning docs/man/*
