@@ -7,7 +7,7 @@ require (
 	github.com/hanwen/go-fuse/v2 v2.12.1 // the structures and flags of the FUSE protocol; the loop is ours, see fs/doc.go
 	github.com/klauspost/compress v1.20.3 // tests only: the disks in tests/images are packed with zstd
 	go.etcd.io/bbolt v1.4.3 // tests only: the database that dmfstest takes through power cuts, one file and no other dependency
-	golang.org/x/crypto v0.58.0 // BLAKE2 and RIPEMD-160, which the standard library lacks, for the trees of verity; in tests the judge of our AES-XTS
+	golang.org/x/crypto v0.58.0 // what the standard library lacks of disks: Twofish, Blowfish, CAST5, BLAKE2, RIPEMD-160; in tests the judge of our AES-XTS
 	golang.org/x/sys v0.49.0 // Linux system calls and their constants beyond package syscall, and what the processor can do
 )
 
