@@ -161,7 +161,7 @@ func (t *Table) preResume(ctx context.Context) error {
 			continue
 		}
 		if err := p.PreResume(ctx); err != nil {
-			t.dev.mgr.log.Printf("device-mapper: table: %s: %s: preresume failed: %v", t.dev.Number(), t.segs[i].typ.Name, err)
+			t.dev.mgr.log.Printf("device-mapper: table: %s: %s: preresume failed, error = -%d", t.dev.Number(), t.segs[i].typ.Name, Errno(err))
 			return fmt.Errorf("segment %d (%s): resume: %w", i, t.segs[i].typ.Name, err)
 		}
 	}
