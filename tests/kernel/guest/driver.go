@@ -274,6 +274,7 @@ func (d *driver) Log() []string {
 		}
 		_, message, _ := strings.Cut(string(buf[:n]), ";")
 		line, _, _ := strings.Cut(message, "\n")
+		line = strings.TrimPrefix(line, "trusted_key: ") // crypt in Linux 6.1 takes this over from a header
 		if strings.HasPrefix(line, "device-mapper: ") {
 			found = append(found, line)
 		}

@@ -3,15 +3,17 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// loadModules loads all device mapper modules and loop from dir, the directory of the running kernel's modules.
-// A module that cannot be had is left out: its targets are unknown then.
+// loadModules loads all device mapper modules, ciphers and loop from dir, the directory of the running kernel's modules.
+// A module that cannot be had is left out: its targets or ciphers are unknown then.
 func loadModules(dir string) error {
 	text, err := os.ReadFile(filepath.Join(dir, "modules.dep"))
 	if err != nil {
@@ -36,8 +38,15 @@ func loadModules(dir string) error {
 		}
 		return insert(filepath.Join(dir, module))
 	}
+	// The ciphers come first: a module that dm-crypt needs looks for a hash when it is loaded.
+	const benchmark = "tcrypt.ko" // it measures all ciphers and then fails
+	for _, module := range slices.Sorted(maps.Keys(needs)) {
+		if strings.HasPrefix(module, "kernel/crypto/") && filepath.Base(module) != benchmark {
+			load(module) //nolint:errcheck // see above
+		}
+	}
 	var failed error
-	for module := range needs {
+	for _, module := range slices.Sorted(maps.Keys(needs)) {
 		name := filepath.Base(module)
 		if (name == "dm-mod.ko" || name == "loop.ko") && load(module) != nil {
 			failed = errors.Join(failed, fmt.Errorf("no module %s", name))
