@@ -48,6 +48,28 @@ func SplitArgs(line string) ([]string, error) {
 	return words, nil
 }
 
+// ShowArg returns a word for people to read in an error or a log, quoted, unless it may be a key that stands in the wrong place: of a
+// long row of hexadecimal digits it says how long it is.
+func ShowArg(word string) string {
+	const longest = 24 // digits: sectors, sizes and hashes of revisions have no more, and keys do
+	if row := longestRow(word); row > longest {
+		return fmt.Sprintf("a word with %d hexadecimal digits", row)
+	}
+	return fmt.Sprintf("%q", word)
+}
+
+// longestRow returns the length of the longest row of hexadecimal digits in s.
+func longestRow(s string) (longest int) {
+	n := 0
+	for i := range len(s) {
+		if n++; !strings.ContainsRune("0123456789abcdefABCDEF", rune(s[i])) {
+			n = 0
+		}
+		longest = max(longest, n)
+	}
+	return longest
+}
+
 // QuoteArg returns s so that SplitArgs gives it back as one word, quoted only where needed: blanks,
 // quotes, backslashes, the characters that separate segments and commands, and the empty word.
 func QuoteArg(s string) string {
@@ -70,7 +92,7 @@ func QuoteArg(s string) string {
 func ParseSector(s string) (Sector, error) {
 	n, err := strconv.ParseUint(s, 10, 64)
 	if err != nil {
-		return 0, BadArg("not a number of sectors", "%q", s)
+		return 0, BadArg("not a number of sectors", "%s", ShowArg(s))
 	}
 	return Sector(n), nil
 }
@@ -116,7 +138,7 @@ func ParseTable(text string) ([]Spec, error) {
 // ParseSpec makes a segment of the words START LENGTH TARGET ARGS.
 func ParseSpec(words []string) (Spec, error) {
 	if len(words) < 3 {
-		return Spec{}, BadArg("incomplete table line", "%q: want START LENGTH TARGET ARGS", strings.Join(words, " "))
+		return Spec{}, BadArg("incomplete table line", "%d words: want START LENGTH TARGET ARGS", len(words))
 	}
 	start, err := ParseSector(words[0])
 	if err != nil {

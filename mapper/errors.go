@@ -109,8 +109,8 @@ func Errno(err error) unix.Errno {
 
 // A SegmentError says which line of a table was refused.
 type SegmentError struct {
-	Index int // of the segment, from 0
-	Spec  Spec
+	Index int  // of the segment, from 0
+	Spec  Spec // without its arguments
 	Err   error
 }
 

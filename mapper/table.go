@@ -85,7 +85,7 @@ func buildTable(ctx context.Context, d *Device, specs []Spec, readOnly bool) (_ 
 			if errors.As(err, &plain) {
 				err = &plain.ArgError
 			}
-			return nil, &SegmentError{Index: i, Spec: s, Err: err}
+			return nil, &SegmentError{Index: i, Spec: s.withoutArgs(), Err: err}
 		}
 	}
 	t.ends = make([]Sector, len(t.segs))
@@ -96,11 +96,17 @@ func buildTable(ctx context.Context, d *Device, specs []Spec, readOnly bool) (_ 
 		log.Printf("device-mapper: table: %s: %s", d.Number(), err.Error())
 		log.Printf("device-mapper: core: Cannot calculate initial queue limits")
 		log.Printf("device-mapper: ioctl: unable to set up device queue for new table.")
-		return nil, &SegmentError{Index: i, Spec: specs[i], Err: err}
+		return nil, &SegmentError{Index: i, Spec: specs[i].withoutArgs(), Err: err}
 	}
 	t.planFlush()
 	t.byName = nil
 	return t, nil
+}
+
+// withoutArgs returns s for an error, which may be kept and shown: an argument may be a key.
+func (s Spec) withoutArgs() Spec {
+	s.Args = nil
+	return s
 }
 
 // A shapeError refuses a line before its target is asked; the kernel logs it without an errno.

@@ -54,7 +54,7 @@ func (a *args) next(what string) (string, error) {
 // end checks that nothing is left.
 func (a *args) end() error {
 	if len(a.words) > 0 {
-		return mapper.BadArg("unexpected word", "%q", a.words[0])
+		return mapper.BadArg("unexpected word", "%s", mapper.ShowArg(a.words[0]))
 	}
 	if a.braces {
 		return mapper.BadArg("unexpected table", "this command takes none")
@@ -264,7 +264,7 @@ func setGeometry(_ context.Context, s *Session, a *args) (string, error) {
 			return "", err
 		}
 		if n[i], err = strconv.ParseUint(w, 10, 64); err != nil {
-			return "", mapper.BadArg("Unable to interpret geometry settings.", "%q", w)
+			return "", mapper.BadArg("Unable to interpret geometry settings.", "%s", mapper.ShowArg(w))
 		}
 	}
 	if err := a.end(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -153,11 +154,10 @@ func (s *Session) Abandon() {
 	if s.lex.open {
 		begun = s.lex.cur.raw
 	}
-	const most = 60
-	if len(begun) > most {
-		begun = begun[:most] + " ..."
-	}
-	s.m.Log().Printf("dmfs: control: unfinished command dropped: %q", begun)
+	const shown = 2 // the verb and the name; what follows may be a key
+	words := strings.Fields(begun)
+	begun = strings.Join(words[:min(shown, len(words))], " ")
+	s.m.Log().Printf("dmfs: control: unfinished command dropped: %s", mapper.ShowArg(begun))
 	s.drop()
 }
 
@@ -168,7 +168,7 @@ func (s *Session) run(ctx context.Context, c *command) (string, error) {
 	}
 	verb, ok := verbs[c.words[0]]
 	if !ok {
-		return "", mapper.BadArg("unknown command", "%q", c.words[0])
+		return "", mapper.BadArg("unknown command", "%s", mapper.ShowArg(c.words[0]))
 	}
 	reply, err := verb(ctx, s, &args{command: c, words: c.words[1:]})
 	if err != nil && !errors.Is(err, mapper.ErrInterrupted) {
