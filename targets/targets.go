@@ -3,6 +3,7 @@ package targets
 
 import (
 	"dmfs/mapper"
+	"dmfs/targets/crypt"
 	"dmfs/targets/delay"
 	"dmfs/targets/dmerror"
 	"dmfs/targets/dmswitch"
@@ -29,6 +30,7 @@ func Register(g *mapper.Registry) {
 	g.Register(&ebs.Type)
 	g.Register(&multipath.Type)
 	g.Register(&verity.Type)
+	g.Register(&crypt.Type)
 	g.Register(&zero.Type)
 	g.Register(&dmerror.Type)
 	g.Register(&delay.Type)
