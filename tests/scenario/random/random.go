@@ -158,7 +158,7 @@ func (m *maker) smallest() int {
 
 // segment returns target and arguments for about so many sectors, exactly if told, and the talker if it takes messages.
 func (m *maker) segment(device string, length int, exact bool) (text string, n int, t *talker) {
-	switch m.IntN(14) {
+	switch m.IntN(16) {
 	case 0:
 		return "zero", length, nil
 	case 1:
@@ -182,6 +182,8 @@ func (m *maker) segment(device string, length int, exact bool) (text string, n i
 		text, n = m.flakey(device, length)
 	case 10:
 		text, n, t = m.dust(device, length)
+	case 11, 12:
+		text, n = m.crypted(device, length)
 	}
 	if n > 0 {
 		return text, n, t

@@ -121,3 +121,40 @@ func (m *maker) dust(device string, length int) (text string, n int, t *talker) 
 	}
 	return fmt.Sprintf("dust @%s@ %d %d", name, start, block*512), length, &talker{length: length, first: "quiet", say: say}
 }
+
+// ciphers are what a crypt target may be, with the bytes of its key.
+var ciphers = []struct {
+	name string
+	key  int
+}{
+	{"aes-xts-plain64", 64}, {"aes-xts-plain", 32}, {"aes-cbc-essiv:sha256", 32}, {"aes-cbc-plain64be", 24}, {"aes-ctr-plain64", 16}, {"aes-ecb", 16},
+	{"aes-lrw-benbi", 48}, {"aes-cbc-eboiv", 16}, {"aes-cbc-elephant", 32}, {"aes:4-cbc-plain64", 64}, {"serpent-xts-plain64", 64}, {"twofish-cbc-benbi", 16},
+	{"camellia-cbc-null", 32}, {"blowfish-cbc-plain64", 20}, {"cast5-cbc-plain64", 16}, {"des3_ede-cbc-plain64", 24}, {"cipher_null-ecb", 0},
+	{"capi:adiantum(xchacha12,aes)-plain64", 32}, {"aes-cbc-lmk", 16}, {"aes:2-cbc-lmk", 48}, {"aes-cbc-tcw", 64},
+}
+
+// crypted returns a crypt target, 0 if there is no room.
+func (m *maker) crypted(device string, length int) (text string, n int) {
+	name, start, ok := m.below(length, device)
+	if !ok {
+		return "", 0
+	}
+	c := ciphers[m.IntN(len(ciphers))]
+	key := "-"
+	if c.key > 0 {
+		bytes := make([]byte, c.key)
+		for i := range bytes {
+			bytes[i] = byte(m.IntN(256))
+		}
+		key = fmt.Sprintf("%x", bytes)
+	}
+	options := []string{"", " 1 allow_discards", " 1 iv_large_sectors", " 2 same_cpu_crypt allow_discards"}
+	if m.grain > 1 && !strings.HasSuffix(c.name, "lmk") && !strings.HasSuffix(c.name, "tcw") {
+		options = append(options, " 1 sector_size:4096", " 2 sector_size:2048 iv_large_sectors")
+	}
+	offset := uint64(m.upTo(1 << 12))
+	if m.IntN(3) == 0 {
+		offset += 1<<32 - 64
+	}
+	return fmt.Sprintf("crypt %s %s %d @%s@ %d%s", c.name, key, offset, name, start, options[m.IntN(len(options))]), length
+}
