@@ -40,7 +40,7 @@ func TestKeysAreNotTold(t *testing.T) {
 			s := control.NewSession(m, control.Version{})
 			var err error
 			for _, w := range tt.writes {
-				err = s.Write(ctx, []byte(w))
+				_, err = s.Write(ctx, []byte(w))
 			}
 			if (err != nil) != tt.refused {
 				t.Errorf("the last write: %v", err)

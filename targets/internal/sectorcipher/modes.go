@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"dmfs/targets/internal/adiantum"
+	"dmfs/targets/internal/aescbc"
+	"dmfs/targets/internal/aesxts"
 	"dmfs/targets/internal/secret"
 )
 
@@ -20,7 +22,7 @@ type mode struct {
 
 var modes = map[string]mode{
 	"ecb": {make: plain(func(b cipher.Block) Cipher { return &ecb{b} }), noIV: true},
-	"cbc": {make: plain(func(b cipher.Block) Cipher { return &cbc{b} })},
+	"cbc": {make: newCBC},
 	"ctr": {make: plain(func(b cipher.Block) Cipher { return &ctr{b} }), stream: true},
 	"xts": {make: newXTS, wide: true},
 	"lrw": {make: newLRW, wide: true},
@@ -137,13 +139,46 @@ func (n number) next() number {
 	return n
 }
 
+// A fastCipher is AES in assembly, for many sectors at a time.
+type fastCipher interface {
+	Cipher
+	InMemory() bool
+}
+
+// fast returns AES in a mode that this processor has instructions for, with its keys in m; nil if it has none.
+func fast[C fastCipher](m *secret.Memory, size int, key []byte, in func(mem, key []byte) (C, error)) (Cipher, error) {
+	mem, err := m.Alloc(size)
+	if err != nil {
+		return nil, err
+	}
+	c, err := in(mem, key)
+	if err != nil || !c.InMemory() {
+		return nil, err
+	}
+	return c, nil
+}
+
+// newCBC returns CBC, in which AES has instructions.
+func newCBC(b *block, m *secret.Memory, key []byte) (Cipher, error) {
+	if b.name == "aes" && b.takes(len(key)) {
+		if c, err := fast(m, aescbc.MemorySize, key, aescbc.NewIn); c != nil || err != nil {
+			return c, err
+		}
+	}
+	return plain(func(b cipher.Block) Cipher { return &cbc{b} })(b, m, key)
+}
+
 // xts is XTS of IEEE 1619 for whole blocks: two keys, the first for the data.
 type xts struct{ data, tweak cipher.Block }
 
-// newXTS is where a faster XTS for one cipher takes the place of the generic one.
 func newXTS(b *block, m *secret.Memory, key []byte) (Cipher, error) {
 	if len(key)%2 != 0 {
 		return nil, fmt.Errorf("%w: xts takes two keys of one size, not %d bytes", ErrKeySize, len(key))
+	}
+	if b.name == "aes" && b.takes(len(key)/2) {
+		if c, err := fast(m, aesxts.MemorySize, key, aesxts.NewIn); c != nil || err != nil {
+			return c, err
+		}
 	}
 	data, err := b.make(m, key[:len(key)/2])
 	if err != nil {
