@@ -32,14 +32,13 @@ func Unmount(ctx context.Context, point string, lazy bool, note func(string)) er
 		return fmt.Errorf("%s: mounted there is %s, want a dmfs mount", p, m.Type)
 	}
 	if _, err := fileMode(ctx, p); errors.Is(err, unix.ENOTCONN) {
-		if err := detach(p, true); err != nil { // lazily: see place.take
-			return fmt.Errorf("%s: unmount the stale mount: %w", p, err)
-		}
-		note(p + " was stale: its daemon had died; unmounted")
-		return nil
+		return unmountStale(p, note)
 	}
 	daemon, err := findDaemon(ctx, m)
 	if err != nil {
+		if errors.Is(err, unix.ENOTCONN) {
+			return unmountStale(p, note) // it was about to die
+		}
 		if gone(m) {
 			return notMounted(p) // the daemon was about to end, and nobody can be asked which it was
 		}
@@ -65,6 +64,15 @@ func Unmount(ctx context.Context, point string, lazy bool, note func(string)) er
 		return nil
 	}
 	return daemon.wait(ctx)
+}
+
+// unmountStale takes away the mount of a daemon that has died.
+func unmountStale(point string, note func(string)) error {
+	if err := detach(point, true); err != nil { // lazily: see place.take
+		return fmt.Errorf("%s: unmount the stale mount: %w", point, err)
+	}
+	note(point + " was stale: its daemon had died; unmounted")
+	return nil
 }
 
 // gone reports whether m was unmounted meanwhile.
