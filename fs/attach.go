@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -12,8 +11,10 @@ import (
 )
 
 const (
-	fuseDevice = "/dev/fuse"
-	helper     = "fusermount3"
+	// Device is what a connection to the kernel's FUSE is opened by.
+	Device = "/dev/fuse"
+	// Helper mounts and unmounts for those who may not.
+	Helper = "fusermount3"
 	// subType is what the file system is called: fuse.dmfs.
 	subType = "dmfs"
 )
@@ -44,9 +45,9 @@ var mountFlags = map[string]struct{ set, clear uintptr }{
 
 // attachDirect mounts by mount(2), which needs CAP_SYS_ADMIN in the mount namespace's user namespace.
 func attachDirect(o Options) (fd int, err error) {
-	fd, err = unix.Open(fuseDevice, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fd, err = unix.Open(Device, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return -1, &os.PathError{Op: "open", Path: fuseDevice, Err: err}
+		return -1, &os.PathError{Op: "open", Path: Device, Err: err}
 	}
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
 	data := []string{
@@ -88,7 +89,7 @@ func attachByHelper(o Options) (fd int, err error) {
 		options[i] = escape.Replace(option)
 	}
 	// The helper's first inherited file is number 3.
-	cmd := exec.Command(helper, "-o", strings.Join(options, ","), "--", o.MountPoint)
+	cmd := exec.Command(Helper, "-o", strings.Join(options, ","), "--", o.MountPoint)
 	cmd.Env = append(os.Environ(), "_FUSE_COMMFD=3", "LC_ALL=C")
 	cmd.ExtraFiles = []*os.File{theirs}
 	out, err := cmd.CombinedOutput()
@@ -97,7 +98,7 @@ func attachByHelper(o Options) (fd int, err error) {
 		if text := strings.TrimSpace(string(out)); text != "" {
 			err = errors.New(text)
 		}
-		return -1, fmt.Errorf("%s: %w", helper, err)
+		return -1, fmt.Errorf("%s: %w", Helper, err)
 	}
 	return receiveConnection(ours)
 }
@@ -117,17 +118,37 @@ func receiveConnection(socket int) (fd int, err error) {
 			return fds[0], nil
 		}
 	}
-	return -1, fmt.Errorf("%s sent no connection", helper)
+	return -1, fmt.Errorf("%s sent no connection", Helper)
 }
 
-// detach unmounts point.
-func detach(point string) error {
-	err := unix.Unmount(point, unix.UMOUNT_NOFOLLOW)
+// Detach unmounts point, lazily if so asked: with umount2(2) where that is permitted, else with fusermount3.
+// It wraps EBUSY if the mount is in use.
+func Detach(point string, lazy bool) error {
+	flags := unix.UMOUNT_NOFOLLOW
+	if lazy {
+		flags |= unix.MNT_DETACH
+	}
+	err := unix.Unmount(point, flags)
 	if err != unix.EPERM {
 		return os.NewSyscallError("umount", err)
 	}
-	if out, err := exec.Command(helper, "-u", "--", point).CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w: %s", helper, err, bytes.TrimSpace(out))
+	option := "-u"
+	if lazy {
+		option = "-uz"
 	}
-	return nil
+	cmd := exec.Command(Helper, option, "--", point)
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	out, err := cmd.CombinedOutput()
+	switch text := strings.TrimSpace(string(out)); {
+	case err == nil:
+		return nil
+	case errors.Is(err, exec.ErrNotFound):
+		return fmt.Errorf("umount: %w, and %s, which could do it, is not on PATH: install the package fuse3", unix.EPERM, Helper)
+	case strings.Contains(text, "busy"):
+		return fmt.Errorf("%s: %w", Helper, unix.EBUSY)
+	case text != "":
+		return errors.New(text)
+	default:
+		return fmt.Errorf("%s: %w", Helper, err)
+	}
 }

@@ -218,7 +218,7 @@ func (e *engine) end() {
 }
 
 // unmount detaches the mount.
-func (e *engine) unmount() error { return detach(e.point) }
+func (e *engine) unmount() error { return Detach(e.point, false) }
 
 // dropCache makes the kernel forget the attributes and, if data, the cached pages of a file.
 func (e *engine) dropCache(node uint64, data bool) {

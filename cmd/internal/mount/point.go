@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"dmfs/fs"
 )
 
 // A place is a mount point that was looked at and found usable.
@@ -85,7 +87,7 @@ func orUnknown(s string) string {
 func (pl *place) take(ctx context.Context, note func(string)) error {
 	if pl.stale {
 		// Lazily: whoever still has files of it open gets errors from them in any case.
-		if err := detach(pl.path, true); err != nil {
+		if err := fs.Detach(pl.path, true); err != nil {
 			return fmt.Errorf("replace the stale mount on %s: %w", pl.path, err)
 		}
 		note(fmt.Sprintf("%s: replaced a stale mount, left by a daemon that had died", pl.path))

@@ -10,13 +10,11 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"dmfs/fs"
 )
 
-const (
-	fuseDevice = "/dev/fuse"
-	fuseConf   = "/etc/fuse.conf"
-	helper     = "fusermount3"
-)
+const fuseConf = "/etc/fuse.conf"
 
 // mayMount reports whether this process has CAP_SYS_ADMIN, as root or in a user namespace of its own.
 func mayMount() bool {
@@ -37,8 +35,8 @@ func checkPrivilege(o Options, direct bool) error {
 	if direct {
 		return nil
 	}
-	if _, err := exec.LookPath(helper); err != nil {
-		return fmt.Errorf("%s is not on PATH: install the package fuse3, or mount inside `unshare -Urm`, where none is needed", helper)
+	if _, err := exec.LookPath(fs.Helper); err != nil {
+		return fmt.Errorf("%s is not on PATH: install the package fuse3, or mount inside `unshare -Urm`, where none is needed", fs.Helper)
 	}
 	return checkAllow(o)
 }
@@ -46,15 +44,15 @@ func checkPrivilege(o Options, direct bool) error {
 // checkDevice tries the FUSE device and explains what is wrong with it. fusermount3 opens it with the
 // user's own rights, so there is no difference.
 func checkDevice() error {
-	f, err := os.OpenFile(fuseDevice, os.O_RDWR, 0)
+	f, err := os.OpenFile(fs.Device, os.O_RDWR, 0)
 	switch {
 	case err == nil:
 		f.Close()
 		return nil
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		return fmt.Errorf("%w: the kernel's FUSE is missing here: run `modprobe fuse` as root; a container needs `--device %s`", err, fuseDevice)
+		return fmt.Errorf("%w: the kernel's FUSE is missing here: run `modprobe fuse` as root; a container needs `--device %s`", err, fs.Device)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return fmt.Errorf("%w: this user may not use FUSE: run `chmod 666 %s` as root, which is the mode that udev gives it", err, fuseDevice)
+		return fmt.Errorf("%w: this user may not use FUSE: run `chmod 666 %s` as root, which is the mode that udev gives it", err, fs.Device)
 	}
 	return err
 }
@@ -87,36 +85,4 @@ func allowsOther(r io.Reader) bool {
 		}
 	}
 	return false
-}
-
-// detach unmounts point, lazily if so asked: with umount2(2) where that is permitted, else with fusermount3.
-// It wraps EBUSY if the mount is in use.
-func detach(point string, lazy bool) error {
-	flags := unix.UMOUNT_NOFOLLOW
-	if lazy {
-		flags |= unix.MNT_DETACH
-	}
-	err := unix.Unmount(point, flags)
-	if err != unix.EPERM {
-		return os.NewSyscallError("umount", err)
-	}
-	option := "-u"
-	if lazy {
-		option = "-uz"
-	}
-	cmd := exec.Command(helper, option, "--", point)
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	out, err := cmd.CombinedOutput()
-	switch text := strings.TrimSpace(string(out)); {
-	case err == nil:
-		return nil
-	case errors.Is(err, exec.ErrNotFound):
-		return fmt.Errorf("umount: %w, and %s, which could do it, is not on PATH: install the package fuse3", unix.EPERM, helper)
-	case strings.Contains(text, "busy"):
-		return fmt.Errorf("%s: %w", helper, unix.EBUSY)
-	case text != "":
-		return errors.New(text)
-	default:
-		return fmt.Errorf("%s: %w", helper, err)
-	}
 }

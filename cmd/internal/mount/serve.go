@@ -161,11 +161,11 @@ func (j *Job) leave(point string) error {
 	if !ok || on.ID != j.mountID {
 		return nil // others have detached it
 	}
-	err = detach(point, false)
+	err = fs.Detach(point, false)
 	if errors.Is(err, unix.EBUSY) {
 		j.Note(busy(on).Error() + "\n  detaching it; its files are served a little longer")
 		j.stopping("waiting for those who use " + point)
-		err = detach(point, true)
+		err = fs.Detach(point, true)
 	}
 	if errors.Is(err, unix.EINVAL) {
 		return nil // others have just done so

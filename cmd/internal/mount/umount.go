@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dmfs/fs"
 )
 
 // Unmount ends the dmfs mount at point: it flushes every device, unmounts, and returns when the daemon has
@@ -51,7 +53,7 @@ func Unmount(ctx context.Context, point string, lazy bool, note func(string)) er
 		}
 		return err
 	}
-	if err := detach(p, lazy); err != nil {
+	if err := fs.Detach(p, lazy); err != nil {
 		if gone(m) {
 			return daemon.wait(ctx)
 		}
@@ -68,7 +70,7 @@ func Unmount(ctx context.Context, point string, lazy bool, note func(string)) er
 
 // unmountStale takes away the mount of a daemon that has died.
 func unmountStale(point string, note func(string)) error {
-	if err := detach(point, true); err != nil { // lazily: see place.take
+	if err := fs.Detach(point, true); err != nil { // lazily: see place.take
 		return fmt.Errorf("%s: unmount the stale mount: %w", point, err)
 	}
 	note(point + " was stale: its daemon had died; unmounted")
@@ -141,7 +143,7 @@ func findDaemon(ctx context.Context, m Mount) (process, error) {
 func servesFUSE(pid int) bool {
 	links, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/fd/*")
 	for _, l := range links {
-		if target, err := os.Readlink(l); err == nil && target == fuseDevice {
+		if target, err := os.Readlink(l); err == nil && target == fs.Device {
 			return true
 		}
 	}
