@@ -143,6 +143,7 @@ func (n number) next() number {
 type fastCipher interface {
 	Cipher
 	InMemory() bool
+	Wipe()
 }
 
 // fast returns AES in a mode that this processor has instructions for, with its keys in m; nil if it has none.
@@ -152,8 +153,12 @@ func fast[C fastCipher](m *secret.Memory, size int, key []byte, in func(mem, key
 		return nil, err
 	}
 	c, err := in(mem, key)
-	if err != nil || !c.InMemory() {
+	if err != nil {
 		return nil, err
+	}
+	if !c.InMemory() {
+		c.Wipe() // it has the key elsewhere
+		return nil, nil
 	}
 	return c, nil
 }
