@@ -81,12 +81,9 @@ func (m *Mount) end() {
 
 // kill kills the daemon and takes its mount away.
 func (m *Mount) kill() {
-	var v struct{ pid int }
-	if reply, err := m.Try("version"); err == nil {
-		v.pid = pidOf(reply)
-	}
-	if v.pid > 1 {
-		syscall.Kill(v.pid, syscall.SIGKILL) //nolint:errcheck // it may have ended
+	reply, _ := m.Try("version") // a mount that does not answer has no pid to tell
+	if pid := pidOf(reply); pid > 1 {
+		syscall.Kill(pid, syscall.SIGKILL) //nolint:errcheck // it may have ended
 	}
 	if syscall.Unmount(m.point, syscall.MNT_DETACH) != nil {
 		exec.Command("fusermount3", "-uz", "--", m.point).Run() //nolint:errcheck // there may be nothing to unmount

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -115,7 +114,7 @@ func (e *engine) handshake() error {
 		MaxBackground: maxBackground, CongestionThreshold: maxBackground * 3 / 4,
 		MaxWrite: maxWrite, MaxPages: uint16(maxWrite / os.Getpagesize()), TimeGran: 1,
 	}
-	return e.send(in.Unique, 0, unsafe.Slice((*byte)(unsafe.Pointer(&out)), unsafe.Sizeof(out)))
+	return e.send(in.Unique, 0, bytesOf(&out))
 }
 
 // serve answers requests until the file system is unmounted.
@@ -227,7 +226,7 @@ func (e *engine) dropCache(node uint64, data bool) {
 		body.Off = 0
 	}
 	// An inode that the kernel does not know has no cache.
-	_ = e.send(0, -fusefs.NOTIFY_INVAL_INODE, unsafe.Slice((*byte)(unsafe.Pointer(&body)), unsafe.Sizeof(body)))
+	_ = e.send(0, -fusefs.NOTIFY_INVAL_INODE, bytesOf(&body))
 }
 
 // send writes a message that is no reply to a worker's request. It may come from outside, after the end.
@@ -240,7 +239,7 @@ func (e *engine) send(unique uint64, status int32, body []byte) error {
 	e.senders++
 	e.mu.Unlock()
 	out := fusefs.OutHeader{Length: uint32(outHeaderSize + len(body)), Status: status, Unique: unique}
-	b := append(unsafe.Slice((*byte)(unsafe.Pointer(&out)), outHeaderSize), body...)
+	b := append(bytesOf(&out), body...)
 	_, err := unix.Write(e.fd, b)
 	e.mu.Lock()
 	defer e.mu.Unlock()

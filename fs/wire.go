@@ -68,6 +68,11 @@ func view[T any](b []byte) *T {
 	return (*T)(unsafe.Pointer(unsafe.SliceData(b)))
 }
 
+// bytesOf returns the bytes of a structure of the protocol.
+func bytesOf[T any](p *T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(p)), unsafe.Sizeof(*p))
+}
+
 // appendDirent appends a directory entry to list, which has room for it or is returned as it is with ok false.
 // next is the offset of the entry after it.
 func appendDirent(list []byte, e entry, next uint64) (_ []byte, ok bool) {

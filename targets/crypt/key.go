@@ -2,7 +2,6 @@ package crypt
 
 import (
 	"encoding/hex"
-
 	"fmt"
 	"strings"
 	"unsafe"

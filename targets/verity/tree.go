@@ -1,6 +1,7 @@
 package verity
 
 import (
+	"fmt"
 	"math/bits"
 
 	"golang.org/x/sys/unix"
@@ -38,7 +39,7 @@ func newTree(c *config) (tree, error) {
 	t.end = at
 	if have := uint64(c.hash.Sectors() / c.hashBlock); have < t.end {
 		return t, &mapper.ArgError{Reason: "Hash device is too small", Errno: unix.E2BIG,
-			Detail: detail("%s has %d hash blocks, the tree ends at %d", mapper.DiskName(c.hash), have, t.end)}
+			Detail: fmt.Sprintf("%s has %d hash blocks, the tree ends at %d", mapper.DiskName(c.hash), have, t.end)}
 	}
 	return t, nil
 }

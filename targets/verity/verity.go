@@ -44,8 +44,6 @@ var (
 	_ mapper.Hinter   = (*target)(nil)
 )
 
-func detail(format string, args ...any) string { return fmt.Sprintf(format, args...) }
-
 func newTarget(ctx context.Context, h mapper.Host, s mapper.Spec) (mapper.Target, error) {
 	c, err := parse(ctx, h, s)
 	if err != nil {

@@ -1,5 +1,10 @@
 package scenario
 
+import (
+	"regexp"
+	"strings"
+)
+
 // A Driver is a device mapper that scenarios are played to. Numbers are in sectors. Errors carry the errno that a user of
 // the device mapper sees. Disks and devices go by the names of the scenario; a disk and a device never share one.
 // I/O methods are called concurrently, others are not.
@@ -69,3 +74,11 @@ func (e *cannotError) Error() string { return e.what }
 
 // Cannot returns the error of a driver that a scenario asks for what it does not have. Such a scenario is skipped there.
 func Cannot(what string) error { return &cannotError{what} }
+
+// number is how we list a mapped device.
+var number = regexp.MustCompile(`\b253:(\d+)\b`)
+
+// Normal does for our drivers what Driver.Normal asks, if disks are files in dir.
+func Normal(text, dir string) string {
+	return number.ReplaceAllString(strings.ReplaceAll(text, dir+"/", ""), "dm-$1")
+}

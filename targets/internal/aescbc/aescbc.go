@@ -43,14 +43,11 @@ func New(key []byte) (*Cipher, error) {
 // NewIn does as New and puts what it makes of the key into mem, at least MemorySize bytes which begin at a
 // multiple of 8. mem is the Cipher's until Wipe; it must not be unmapped before, and need not be memory of Go's.
 func NewIn(mem, key []byte) (*Cipher, error) {
-	if len(mem) < MemorySize {
-		return nil, fmt.Errorf("memory of %d bytes: want at least %d", len(mem), MemorySize)
+	keys, err := aeskey.In[schedules](mem)
+	if err != nil {
+		return nil, err
 	}
-	p := unsafe.Pointer(unsafe.SliceData(mem))
-	if uintptr(p)%unsafe.Alignof(schedules{}) != 0 {
-		return nil, fmt.Errorf("memory that does not begin at a multiple of %d", unsafe.Alignof(schedules{}))
-	}
-	return newIn((*schedules)(p), best, key)
+	return newIn(keys, best, key)
 }
 
 func newIn(keys *schedules, impl implementation, key []byte) (*Cipher, error) {

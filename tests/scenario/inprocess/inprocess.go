@@ -7,9 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"dmfs/mapper"
@@ -111,11 +109,9 @@ func (d *Driver) Ref(name string) string {
 	return name
 }
 
-var number = regexp.MustCompile(`\b253:(\d+)\b`)
-
 // Normal takes the directory from the disks' paths.
 func (d *Driver) Normal(text string) string {
-	return number.ReplaceAllString(strings.ReplaceAll(text, d.dir+"/", ""), "dm-$1")
+	return scenario.Normal(text, d.dir)
 }
 
 // Specs returns a table as the core takes it.

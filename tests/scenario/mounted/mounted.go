@@ -104,14 +104,12 @@ func (d *Driver) Ref(name string) string {
 	return name
 }
 
-var number = regexp.MustCompile(`\b253:(\d+)\b`)
-
 // Normal takes the directory from the disks' paths.
 func (d *Driver) Normal(text string) string {
 	for name, l := range d.loops {
 		text = regexp.MustCompile(`\b`+l.number+`\b|\b`+filepath.Base(l.path)+`\b`).ReplaceAllString(text, name)
 	}
-	return number.ReplaceAllString(strings.ReplaceAll(text, d.dir+"/", ""), "dm-$1")
+	return scenario.Normal(text, d.dir)
 }
 
 // command writes a command to the control file and returns its reply.
