@@ -1,5 +1,7 @@
 package mapper
 
+import "slices"
+
 // Limits are facts about an instance, stacked from the disks below and adjusted by Hints.
 // The zero value is a disk without any restriction, without discard and without a cache.
 type Limits struct {
@@ -19,6 +21,28 @@ type Limits struct {
 
 	VolatileCache bool // OpFlush does something
 	ReadOnly      bool
+
+	Tags TagFormat // what the disk keeps beside the data
+}
+
+// A TagFormat says what a disk keeps for whoever stands on it: Size bytes with each Unit bytes of data. The zero value is
+// a disk that keeps nothing. A request is of whole units then: LogicalBlock is no smaller.
+type TagFormat struct{ Size, Unit int }
+
+// Len returns how many bytes of tags go with n sectors, in whole units.
+func (f TagFormat) Len(n Sector) int {
+	if f.Unit == 0 {
+		return 0
+	}
+	return int(n.Bytes()) / f.Unit * f.Size
+}
+
+// alike returns the format that all have, else that of a disk that keeps nothing.
+func alike(formats []TagFormat) TagFormat {
+	if len(formats) == 0 || slices.ContainsFunc(formats, func(f TagFormat) bool { return f != formats[0] }) {
+		return TagFormat{}
+	}
+	return formats[0]
 }
 
 // Normal returns l with the defaults of zero fields filled in.
@@ -38,7 +62,7 @@ func (l Limits) LogicalSectors() Sector {
 
 // Stack returns the limits of something that stands on disks with limits l and below, as the
 // kernel stacks queue limits: the coarsest block sizes, the smallest bounds. Split is a
-// property of a segment and does not stack.
+// property of a segment and does not stack; nor do Tags, which not every target passes on.
 func (l Limits) Stack(below Limits) Limits {
 	l, below = l.Normal(), below.Normal()
 	l.LogicalBlock = max(l.LogicalBlock, below.LogicalBlock)
@@ -50,6 +74,7 @@ func (l Limits) Stack(below Limits) Limits {
 	l.MaxWriteZeroes = min(l.MaxWriteZeroes, below.MaxWriteZeroes)
 	l.VolatileCache = l.VolatileCache || below.VolatileCache
 	l.ReadOnly = l.ReadOnly || below.ReadOnly
+	l.Tags = TagFormat{}
 	return l
 }
 

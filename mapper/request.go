@@ -71,13 +71,19 @@ type Request struct {
 	Start Sector // first sector, counted from the start of whoever receives the request
 	Count Sector // in sectors; 0 for OpFlush only
 	Data  []byte // Count.Bytes() long for OpRead and OpWrite, nil otherwise
+	Tags  []byte // what a disk whose Limits have Tags keeps beside Data, as long as they say; nil from whoever has none. Lent as Data is
 }
 
 // End returns the first sector after r.
 func (r Request) End() Sector { return r.Start + r.Count }
 
-// Slice returns the n sectors that begin from sectors into r. Data is shared, not copied.
+// Slice returns the n sectors that begin from sectors into r. Data and Tags are shared, not copied.
 func (r Request) Slice(from, n Sector) Request {
+	if r.Tags != nil {
+		size, count := Sector(len(r.Tags)), r.Count
+		first, end := from*size/count, (from+n)*size/count
+		r.Tags = r.Tags[first:end:end]
+	}
 	r.Start += from
 	r.Count = n
 	if r.Data != nil {

@@ -25,6 +25,23 @@ func TestSlice(t *testing.T) {
 	}
 }
 
+// Tags go with the units of data that they belong to.
+func TestSliceTags(t *testing.T) {
+	r := Request{Op: OpRead, Start: 80, Count: 32, Data: make([]byte, 32*SectorSize), Tags: []byte("aabbccdd")} // 2 bytes for 8 sectors
+	for _, c := range []struct {
+		from, n Sector
+		want    string
+	}{{0, 32, "aabbccdd"}, {8, 16, "bbcc"}, {24, 8, "dd"}} {
+		got := r.Slice(c.from, c.n)
+		if string(got.Tags) != c.want || cap(got.Tags) != len(c.want) {
+			t.Errorf("%d sectors from %d have the tags %q, with room for %d; want %q", c.n, c.from, got.Tags, cap(got.Tags), c.want)
+		}
+	}
+	if f := (TagFormat{Size: 2, Unit: 4096}); f.Len(r.Count) != len(r.Tags) || (TagFormat{}).Len(r.Count) != 0 {
+		t.Errorf("%d bytes of tags for %d sectors", f.Len(r.Count), r.Count)
+	}
+}
+
 func TestSectors(t *testing.T) {
 	if got := MaxSectors.Bytes(); got <= 0 {
 		t.Errorf("MaxSectors is %d bytes", got)

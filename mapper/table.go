@@ -173,6 +173,7 @@ func (t *Table) add(ctx context.Context, s Spec, n int) error {
 // index of the segment at fault.
 func (t *Table) stackLimits() (int, error) {
 	t.limits.MaxWriteZeroes, t.limits.MaxDiscard = MaxSectors, MaxSectors
+	tags := make([]TagFormat, 0, len(t.segs))
 	for i := range t.segs {
 		seg := &t.segs[i]
 		areas := seg.areas()
@@ -180,8 +181,14 @@ func (t *Table) stackLimits() (int, error) {
 		if len(areas) == 0 {
 			l.MaxWriteZeroes, l.MaxDiscard = 0, 0
 		}
+		var below []TagFormat
 		for _, a := range areas {
-			l = l.Stack(a.Disk.Limits())
+			limits := a.Disk.Limits()
+			l = l.Stack(limits)
+			below = append(below, limits.Tags)
+		}
+		if seg.typ.Features&PassesTags != 0 {
+			l.Tags = alike(below)
 		}
 		if h, ok := seg.target.(Hinter); ok {
 			h.Hints(&l)
@@ -193,7 +200,9 @@ func (t *Table) stackLimits() (int, error) {
 		}
 		seg.limits = l
 		t.limits = t.limits.Stack(l)
+		tags = append(tags, l.Tags)
 	}
+	t.limits.Tags = alike(tags)
 	t.limits.Split, t.limits.SplitDiscard = 0, false
 	t.limits.ReadOnly = t.readOnly
 	return t.alignLines()

@@ -30,6 +30,8 @@ const (
 	AlwaysWriteable
 	// WildcardArgs: listings do not show the arguments.
 	WildcardArgs
+	// PassesTags: such a target sends Request.Tags along with the data, and reports Limits.Tags of disks that have the same.
+	PassesTags
 )
 
 // A Type describes a kind of target, as the kernel's target_type does.

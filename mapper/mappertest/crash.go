@@ -26,7 +26,7 @@ import (
 //
 // # What they may not do
 //
-//   - A sector is never torn: it holds one version as a whole.
+//   - A sector is never torn: it holds one version as a whole. So does a unit with its tag on a disk that keeps tags.
 //   - When a flush returns, everything that had returned before it was submitted is durable, and stays so until
 //     overwritten. (A version older than the newest flushed one never comes back.)
 //   - A write with FlagFUA is durable when it returns; it says nothing about other writes, not even about
@@ -46,7 +46,7 @@ type Power struct {
 type Crash struct {
 	*Disk // the contents as seen by reads: durable and cached
 	power *Power
-	// dirty sectors: the versions that may be found after a cut, the durable one first, the newest last.
+	// dirty sectors, or units with one tag: the versions that may be found after a cut, the durable one first, the newest last.
 	// Guarded by power.mu.
 	dirty map[mapper.Sector][][]byte
 }
@@ -100,7 +100,7 @@ func (p *Power) Cut(seed uint64) *Power {
 			case KeepAll:
 				k = len(versions) - 1
 			}
-			survivor.Poke(s, versions[k])
+			survivor.pokeGrain(s, versions[k])
 		}
 		after.adopt(survivor)
 	}
@@ -117,7 +117,7 @@ func (d *Crash) CrashClone(seed uint64) *Crash {
 	panic("mappertest: a Crash that its Power does not know")
 }
 
-// Dirty returns how many sectors would be in danger at a cut.
+// Dirty returns how many sectors, or units with a tag, would be in danger at a cut.
 func (d *Crash) Dirty() int {
 	d.power.mu.Lock()
 	defer d.power.mu.Unlock()
@@ -145,24 +145,25 @@ func (d *Crash) Submit(ctx context.Context, r mapper.Request) error {
 	if err := d.Disk.Submit(ctx, r); err != nil {
 		return err
 	}
-	for s := r.Start; s < r.End(); s++ {
+	for s, step := r.Start, d.grain(); s < r.End(); s += step {
 		if r.Flags&mapper.FlagFUA != 0 && r.Op != mapper.OpDiscard {
 			delete(d.dirty, s)
 			continue
 		}
-		d.dirty[s] = append(d.dirty[s], d.Peek(s, 1))
+		d.dirty[s] = append(d.dirty[s], d.peekGrain(s))
 	}
 	return nil
 }
 
 // keepOld notes what n sectors from s on hold before they change. d.power.mu is held.
 func (d *Crash) keepOld(s, n mapper.Sector, discard bool) {
-	for end := s + n; s < end; s++ {
+	step := d.grain()
+	for end := s + n; s < end; s += step {
 		if d.dirty[s] == nil {
-			d.dirty[s] = [][]byte{d.Peek(s, 1)}
+			d.dirty[s] = [][]byte{d.peekGrain(s)}
 		}
 		if discard {
-			d.dirty[s] = append(d.dirty[s], make([]byte, mapper.SectorSize))
+			d.dirty[s] = append(d.dirty[s], make([]byte, step.Bytes()))
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"sync"
 
 	"dmfs/mapper"
@@ -37,7 +38,8 @@ type Disk struct {
 
 	mu     sync.RWMutex
 	limits mapper.Limits
-	pages  map[mapper.Sector]*page // by first sector / pageSectors
+	pages  map[mapper.Sector]*page  // by first sector / pageSectors
+	tags   map[mapper.Sector][]byte // by first sector of the unit; zeroes where there is none
 	counts Counts
 	broken error // the first unlawful request
 }
@@ -58,7 +60,7 @@ var DefaultLimits = mapper.Limits{
 
 // NewDisk returns a disk of that many sectors with DefaultLimits. Listings print it as name, say "253:7".
 func NewDisk(name string, sectors mapper.Sector) *Disk {
-	return &Disk{name: name, sectors: sectors, limits: DefaultLimits, pages: make(map[mapper.Sector]*page)}
+	return &Disk{name: name, sectors: sectors, limits: DefaultLimits, pages: make(map[mapper.Sector]*page), tags: make(map[mapper.Sector][]byte)}
 }
 
 // SetLimits replaces the limits. The disk enforces the block size, discard and write-zeroes of them.
@@ -106,6 +108,7 @@ func (d *Disk) Submit(_ context.Context, r mapper.Request) error {
 	if r.Op == mapper.OpRead {
 		d.mu.RLock()
 		d.load(r.Start, r.Data)
+		d.loadTags(r)
 		d.mu.RUnlock()
 	}
 	d.mu.Lock()
@@ -118,6 +121,7 @@ func (d *Disk) Submit(_ context.Context, r mapper.Request) error {
 		d.counts.Writes++
 		d.counts.Written += r.Count
 		d.store(r.Start, r.Data)
+		d.storeTags(r)
 	case mapper.OpFlush:
 		d.counts.Flushes++
 	case mapper.OpDiscard:
@@ -154,8 +158,10 @@ func (d *Disk) check(r mapper.Request) error {
 		why = fmt.Sprintf("not aligned to blocks of %d sectors", block)
 	case withData && int64(len(r.Data)) != r.Count.Bytes():
 		why = fmt.Sprintf("%d bytes of data", len(r.Data))
-	case !withData && r.Data != nil:
+	case !withData && (r.Data != nil || r.Tags != nil):
 		why = "data where none belongs"
+	case r.Tags != nil && len(r.Tags) != l.Tags.Len(r.Count):
+		why = fmt.Sprintf("%d bytes of tags", len(r.Tags))
 	case r.Op == mapper.OpDiscard && r.Count > l.MaxDiscard, r.Op == mapper.OpWriteZeroes && r.Count > l.MaxWriteZeroes:
 		if r.Op == mapper.OpDiscard && l.MaxDiscard == 0 || r.Op == mapper.OpWriteZeroes && l.MaxWriteZeroes == 0 {
 			return mapper.ErrNotSupported
@@ -216,6 +222,9 @@ func (d *Disk) Clone() *Disk {
 			*p = *d.pages[k]
 		}
 		c.pages[k] = p
+	}
+	for s, tag := range d.tags {
+		c.tags[s] = slices.Clone(tag)
 	}
 	return c
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // Type is the linear target.
-var Type = mapper.Type{Name: "linear", Version: [3]int{1, 4, 0}, New: newTarget}
+var Type = mapper.Type{Name: "linear", Version: [3]int{1, 4, 0}, Features: mapper.PassesTags, New: newTarget}
 
 // target sends a segment to length sectors of disk, from start on.
 type target struct {

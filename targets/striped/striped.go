@@ -14,7 +14,7 @@ import (
 )
 
 // Type is the striped target.
-var Type = mapper.Type{Name: "striped", Version: [3]int{1, 6, 0}, New: newTarget}
+var Type = mapper.Type{Name: "striped", Version: [3]int{1, 6, 0}, Features: mapper.PassesTags, New: newTarget}
 
 // eventErrors is how many failures of a disk raise an event, as in the kernel (its threshold is the next).
 const eventErrors = 14
