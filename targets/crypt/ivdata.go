@@ -35,7 +35,7 @@ func (l *line) newElephant(m *secret.Memory, key []byte, c sectorcipher.Cipher) 
 	if err != nil {
 		return nil, ivError(err)
 	}
-	if b, err = m.Move(b); err != nil {
+	if b, err = secret.Move(m, b); err != nil {
 		return nil, ivError(err)
 	}
 	return &elephantIV{v, b}, nil

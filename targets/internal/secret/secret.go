@@ -2,13 +2,12 @@
 // given back.
 //
 // Key schedules that a library makes are on Go's heap, where the collector leaves what it frees as it is.
-// [Memory.Move] takes them from there: the copy lives in this memory and the original is zeroed. What it cannot reach are copies in
+// [Move] takes them from there: the copy lives in this memory and the original is zeroed. What it cannot reach are copies in
 // registers and on stacks, which live until they are overwritten.
 package secret
 
 import (
 	"crypto/aes"
-	"crypto/cipher"
 	"fmt"
 	"reflect"
 	"unsafe"
@@ -64,13 +63,13 @@ func (m *Memory) grow(n int) error {
 // Weakness returns what protection the system refused, nil if none.
 func (m *Memory) Weakness() error { return m.lockErr }
 
-// Move returns a copy of b in this memory and zeroes b. b must be a pointer to a type without pointers, as the
-// ciphers of the standard library and of x/crypto are.
-func (m *Memory) Move(b cipher.Block) (cipher.Block, error) {
+// Move returns a copy of v in m and zeroes v. v must be a pointer to a type without pointers, as the ciphers of the
+// standard library and of x/crypto are.
+func Move[T any](m *Memory, v T) (T, error) {
 	defer Wash()
-	from := reflect.ValueOf(b)
+	from := reflect.ValueOf(v)
 	if from.Kind() != reflect.Pointer || !flat(from.Type().Elem()) {
-		return nil, fmt.Errorf("%T holds its key where it cannot be wiped", b)
+		return v, fmt.Errorf("%T holds its key where it cannot be wiped", v)
 	}
 	typ := from.Type().Elem()
 	old := unsafe.Slice((*byte)(from.UnsafePointer()), typ.Size())
@@ -80,11 +79,11 @@ func (m *Memory) Move(b cipher.Block) (cipher.Block, error) {
 	}
 	clear(old)
 	if err != nil || len(p) == 0 {
-		return b, err
+		return v, err
 	}
-	moved, ok := reflect.NewAt(typ, unsafe.Pointer(unsafe.SliceData(p))).Interface().(cipher.Block)
+	moved, ok := reflect.NewAt(typ, unsafe.Pointer(unsafe.SliceData(p))).Interface().(T)
 	if !ok {
-		return nil, fmt.Errorf("%T is no cipher once it is moved", b)
+		return v, fmt.Errorf("%T is another once it is moved", v)
 	}
 	return moved, nil
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/blowfish"
 	//lint:ignore SA1019 disks that are encrypted with it exist
 	"golang.org/x/crypto/cast5"
+	"golang.org/x/crypto/chacha20poly1305"
 	//lint:ignore SA1019 disks that are encrypted with it exist
 	"golang.org/x/crypto/twofish"
 )
@@ -41,7 +42,7 @@ func TestMove(t *testing.T) {
 			text := bytes.Repeat([]byte{7}, b.BlockSize())
 			want, got := make([]byte, len(text)), make([]byte, len(text))
 			b.Encrypt(want, text)
-			moved, err := m.Move(b)
+			moved, err := Move(&m, b)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -49,12 +50,45 @@ func TestMove(t *testing.T) {
 			if !bytes.Equal(got, want) {
 				t.Errorf("encrypts to %x, want %x", got, want)
 			}
-			old := reflect.ValueOf(b)
-			left := unsafe.Slice((*byte)(old.UnsafePointer()), old.Type().Elem().Size())
-			if !bytes.Equal(left, make([]byte, len(left))) {
-				t.Error("the original is not zeroed")
-			}
+			checkZeroed(t, b)
 		})
+	}
+}
+
+// checkZeroed looks at what v points to.
+func checkZeroed(t *testing.T, v any) {
+	t.Helper()
+	old := reflect.ValueOf(v)
+	left := unsafe.Slice((*byte)(old.UnsafePointer()), old.Type().Elem().Size())
+	if !bytes.Equal(left, make([]byte, len(left))) {
+		t.Errorf("the original %T is not zeroed", v)
+	}
+}
+
+// An AEAD of the libraries is as flat as their block ciphers.
+func TestMoveAEAD(t *testing.T) {
+	block, err := aes.NewCipher([]byte("0123456789abcdef"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gcm, e1 := cipher.NewGCM(block)
+	chacha, e2 := chacha20poly1305.New([]byte("0123456789abcdef0123456789abcdef"))
+	if e1 != nil || e2 != nil {
+		t.Fatal(e1, e2)
+	}
+	for _, a := range []cipher.AEAD{gcm, chacha} {
+		var m Memory
+		defer m.Release()
+		nonce, text := make([]byte, a.NonceSize()), []byte("text")
+		want := a.Seal(nil, nonce, text, nil)
+		moved, err := Move(&m, a)
+		if err != nil {
+			t.Fatalf("%T: %v", a, err)
+		}
+		if got := moved.Seal(nil, nonce, text, nil); !bytes.Equal(got, want) {
+			t.Errorf("%T seals to %x, want %x", a, got, want)
+		}
+		checkZeroed(t, a)
 	}
 }
 
@@ -65,7 +99,7 @@ type pointing struct {
 func TestMoveRefusesPointers(t *testing.T) {
 	var m Memory
 	defer m.Release()
-	if _, err := m.Move(&pointing{}); err == nil {
+	if _, err := Move(&m, cipher.Block(&pointing{})); err == nil {
 		t.Error("a cipher with a slice was moved")
 	}
 }

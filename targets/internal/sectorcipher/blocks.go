@@ -70,7 +70,7 @@ func (b *block) make(m *secret.Memory, key []byte) (cipher.Block, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.Move(c)
+	return secret.Move(m, c)
 }
 
 // newCAST5 is CAST-128 with keys of 11 to 16 bytes, of which shorter ones count as if zeroes followed. Up to 10 bytes it would have 12 rounds.
