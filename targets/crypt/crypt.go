@@ -78,9 +78,8 @@ func newTarget(ctx context.Context, h mapper.Host, s mapper.Spec) (_ mapper.Targ
 		return nil, mapper.BadArg("Invalid device sector", "offset %s: want a number of sectors", mapper.ShowArg(s.Args[4]))
 	}
 	t.start = mapper.Sector(start)
-	if t.needsTags() {
-		return nil, mapper.BadArg("Integrity profile not supported.",
-			"authenticated encryption and random IVs keep their tags on an integrity device, which is not supported here")
+	if err := t.checkTags(t.disk); err != nil {
+		return nil, err
 	}
 	return t, nil
 }
@@ -99,10 +98,14 @@ func (t *target) firstKey(key string) error {
 
 // Submit encrypts what is written into a buffer of its own, and decrypts what was read where it is.
 func (t *target) Submit(ctx context.Context, r mapper.Request) error {
-	first := t.ivOffset + uint64(r.Start)
+	sector := uint64(r.Start)
+	first := t.ivOffset + sector
 	r.Start += t.start
 	switch r.Op {
 	case mapper.OpRead:
+		if t.needsTags() {
+			return t.readTagged(ctx, r, first, sector)
+		}
 		if err := t.disk.Submit(ctx, r); err != nil {
 			return err
 		}
@@ -116,6 +119,9 @@ func (t *target) Submit(ctx context.Context, r mapper.Request) error {
 		k := t.keyed.Load()
 		if k == nil {
 			return errNoKey
+		}
+		if t.needsTags() {
+			return t.writeTagged(ctx, k, r, first, sector)
 		}
 		buf := mapper.GetBuffer(len(r.Data))
 		defer buf.Free()

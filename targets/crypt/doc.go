@@ -22,7 +22,9 @@
 //   - allow_discards: pass discards on. Who sees the disk then sees which parts are in use.
 //   - sector_size:BYTES: encrypt in units of 512 (the default) to 4096 bytes. Blocks of the device are no smaller.
 //   - iv_large_sectors: IVs count units, not sectors of 512 bytes.
-//   - integrity:BYTES:none: kept for the table. integrity:BYTES:aead is refused, see below.
+//   - integrity:BYTES:aead: authenticate as well, with a cipher that does. DISK must be an integrity device without internal_hash that keeps so
+//     many bytes for each unit: the cipher's tag, and behind it the IV if it is random.
+//   - integrity:BYTES:none: with the IV random, as many bytes as an IV has are kept there. Else it is kept for the table only.
 //   - same_cpu_crypt, submit_from_crypt_cpus, no_read_workqueue, no_write_workqueue: on which processors and in which queues the
 //     kernel works. There is nothing to schedule here; they are kept for the table.
 //
@@ -55,6 +57,15 @@
 //	eboiv          cbc, xts CS, lrw S        elephant       cbc CS
 //	lmk            versions 1 to 3 CS        tcw            cbc CS, xts S
 //
+//	authenticated                        key bytes           tag bytes
+//	capi:gcm(aes)                        16 24 32            4 8 12 to 16
+//	capi:rfc7539(chacha20,poly1305)      32                  16
+//	capi:aegis128                        16                  8 to 16
+//	capi:authenc(hmac(HASH),CIPHER)      CIPHER's + HASH's   1 to HASH's
+//
+// HASH is one of those of essiv but blake2, CIPHER one of those above in any mode; the key is CIPHER's, then as many bytes as HASH has. IVs of authenticated ciphers are random, plain, plain64, plain64be, null, benbi, and with authenc essiv. A unit that was changed, or moved, reads as
+// EILSEQ, and the log names its sector. So does one that was never written, unless something wrote tags there.
+//
 // Every cipher goes with every mode, where blocks of 16 bytes are needed and there (xts, lrw, adiantum), and with every IV.
 // Hashes of essiv are md5, sha1, rmd160, sha2, sha3 and blake2b.
 //
@@ -81,12 +92,13 @@
 //
 // # Limits
 //
-// Requests are cut into pieces of 512 KiB, of which several run at a time. A write takes a buffer of its size. Blocks are those of
+// Requests are cut into pieces of 512 KiB, of which several run at a time. A write takes a buffer of its size, and one for tags. Blocks are those of
 // the disk, or a unit if that is more. Discards pass if allow_discards is set and the disk takes them. Zeroing writes encrypted zeroes.
 //
 // # Layout
 //
-// Sector for sector as on the device, encrypted in units. There is no header.
+// Sector for sector as on the device, encrypted in units. There is no header. What is authenticated of a unit is the number of its
+// first sector in the segment (8 bytes, little endian), its IV, and its data.
 //
 // # Ordering and crashes
 //
@@ -96,8 +108,8 @@
 //
 // # Differences from the kernel
 //
-//   - Authenticated encryption (integrity:BYTES:aead) and the IV random need an integrity device below to keep tags on. They are refused
-//     with the kernel's words for a disk that has no room for tags.
+//   - The IVs lmk, tcw, eboiv and elephant are refused with authenticated ciphers; the kernel crashes at lmk.
+//   - Of the authenticated ciphers ccm is unknown here, and MACs other than hmac.
 //   - What is in keys of the types logon, encrypted and trusted only the kernel can read: they are refused, with EOPNOTSUPP if
 //     the key is there.
 //   - A key in digits of which there is an odd number is refused; the kernel drops the last.

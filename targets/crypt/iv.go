@@ -34,10 +34,14 @@ type dataMode interface {
 // ivModes are the names of all IV modes.
 var ivModes = []string{"plain", "plain64", "plain64be", "essiv", "benbi", "null", "eboiv", "elephant", "lmk", "tcw", "random"}
 
+// dataIVs are those that need the cipher alone or change what it encrypts.
+var dataIVs = []string{"eboiv", "elephant", "lmk", "tcw"}
+
 // parseIV finds out what an IV mode needs.
 func (l *line) parseIV(h mapper.Host, mode string) error {
-	l.ivSize = l.aead.ivSize()
-	if l.scheme != nil {
+	if l.aead != nil {
+		l.ivSize = l.aead.IVSize
+	} else {
 		l.ivSize = l.scheme.IVSize
 	}
 	if l.ivSize == 0 {
@@ -68,7 +72,7 @@ func (l *line) parseIV(h mapper.Host, mode string) error {
 	if !slices.Contains(ivModes, mode) {
 		return mapper.BadArg("Invalid IV mode", "want one of %s", ivModes)
 	}
-	l.ivMode = mode
+	l.ivMode, l.randomIV = mode, mode == "random"
 	return nil
 }
 
@@ -79,6 +83,9 @@ func badIV(detail string, args ...any) error {
 
 // newIV makes the IV mode for a key, of which c is the first cipher. What it has of the key is in m.
 func (l *line) newIV(m *secret.Memory, key []byte, c sectorcipher.Cipher) (ivMode, error) {
+	if l.aead != nil && slices.Contains(dataIVs, l.ivMode) {
+		return nil, badIV("%s is not for authenticated encryption", l.ivMode)
+	}
 	switch l.ivMode {
 	case "plain":
 		return plainIV{mask: 1<<32 - 1}, nil
@@ -89,7 +96,7 @@ func (l *line) newIV(m *secret.Memory, key []byte, c sectorcipher.Cipher) (ivMod
 	case "null":
 		return plainIV{}, nil
 	case "benbi":
-		return benbiIV{mapper.SectorShift - (bits.Len(uint(l.scheme.BlockSize)) - 1)}, nil
+		return benbiIV{mapper.SectorShift - (bits.Len(uint(l.blockSize())) - 1)}, nil
 	case "eboiv":
 		return l.newEboiv(c)
 	case "elephant":
@@ -139,7 +146,7 @@ type eboivIV struct {
 }
 
 func (l *line) newEboiv(c sectorcipher.Cipher) (*eboivIV, error) {
-	if l.scheme.BlockSize != l.ivSize {
+	if l.blockSize() != l.ivSize {
 		return nil, badIV("eboiv needs a cipher whose block is as long as its IV")
 	}
 	return &eboivIV{c, uint64(l.sectorSize)}, nil

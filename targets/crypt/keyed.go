@@ -10,7 +10,8 @@ import (
 type keyed struct {
 	memory  *secret.Memory
 	key     []byte
-	ciphers []sectorcipher.Cipher // they take turns by sector, a power of two
+	ciphers []sectorcipher.Cipher // they take turns by sector, a power of two; none with aead
+	aead    sectorcipher.AEAD     // nil unless it authenticates
 	iv      ivMode                // nil: the cipher takes no IV
 	data    dataMode              // iv, if it looks at the data
 }
@@ -23,10 +24,11 @@ func (k *keyed) release() {
 }
 
 // makeKeyed makes the ciphers for key, which is in memory. On error the caller still has the memory.
-func (l *line) makeKeyed(memory *secret.Memory, key []byte) (*keyed, error) {
-	k := &keyed{memory: memory, key: key}
+func (l *line) makeKeyed(memory *secret.Memory, key []byte) (k *keyed, err error) {
+	k = &keyed{memory: memory, key: key}
 	if l.aead != nil {
-		return k, l.aead.check(key)
+		k.aead, err = l.aead.New(memory, key[:len(key)-min(l.extra, len(key))], l.authSize())
+		return k, err
 	}
 	size := (l.keySize - l.extra) / l.keys
 	if size < 0 {
@@ -34,7 +36,6 @@ func (l *line) makeKeyed(memory *secret.Memory, key []byte) (*keyed, error) {
 	}
 	k.ciphers = make([]sectorcipher.Cipher, l.keys)
 	for i := range k.ciphers {
-		var err error
 		if k.ciphers[i], err = l.scheme.New(memory, key[i*size:(i+1)*size]); err != nil {
 			return nil, err
 		}
@@ -44,10 +45,14 @@ func (l *line) makeKeyed(memory *secret.Memory, key []byte) (*keyed, error) {
 
 // withIV makes the IV mode, which the kernel does when the ciphers have their keys.
 func (l *line) withIV(k *keyed) (err error) {
-	if l.ivMode == "" || l.scheme == nil || l.ivMode == "random" {
+	if l.ivMode == "" || l.randomIV {
 		return nil
 	}
-	if k.iv, err = l.newIV(k.memory, k.key, k.ciphers[0]); err != nil {
+	var first sectorcipher.Cipher
+	if l.aead == nil {
+		first = k.ciphers[0]
+	}
+	if k.iv, err = l.newIV(k.memory, k.key, first); err != nil {
 		return err
 	}
 	k.data, _ = k.iv.(dataMode)

@@ -21,13 +21,14 @@ type line struct {
 	ivOffset uint64        // sectors
 	optional
 
-	scheme   *sectorcipher.Scheme // nil if it authenticates
-	aead     *aead                // nil unless it authenticates
-	keys     int                  // how many take turns, a power of two
-	keyParts int                  // keys, and what the IVs take
-	extra    int                  // bytes at the end of the key that are for the IVs
-	ivSize   int                  // bytes; 0: there are none
-	ivMode   string               // "" for none
+	scheme   *sectorcipher.Scheme     // nil if it authenticates
+	aead     *sectorcipher.AEADScheme // nil unless it authenticates
+	keys     int                      // how many take turns, a power of two
+	keyParts int                      // keys, and what the IVs take
+	extra    int                      // bytes at the end of the key that are for the IVs
+	ivSize   int                      // bytes; 0: there are none
+	ivMode   string                   // "" for none
+	randomIV bool                     // IVs are random, and stored beside each unit
 }
 
 // optional are the arguments that need not be there.
@@ -154,8 +155,13 @@ func (l *line) options() (words []string) {
 // authenticated reports whether the cipher makes tags.
 func (l *line) authenticated() bool { return strings.EqualFold(l.tagKind, "aead") }
 
-// needsTags reports whether something must be stored beside each unit.
-func (l *line) needsTags() bool { return l.authenticated() || l.ivMode == "random" }
+// blockSize returns the cipher's block in bytes.
+func (l *line) blockSize() int {
+	if l.aead != nil {
+		return l.aead.BlockSize
+	}
+	return l.scheme.BlockSize
+}
 
 // parseCipher reads the cipher: CIPHER[:KEYS][-MODE[-IV[:OPTIONS]]], or capi:NAME[-IV[:OPTIONS]] with a name of the kernel's crypto API.
 func (l *line) parseCipher(h mapper.Host) error {
@@ -171,11 +177,10 @@ func (l *line) parseCipher(h mapper.Host) error {
 	}
 	l.keyParts = l.keys
 	if l.authenticated() {
-		l.aead, err = parseAEAD(name)
-	} else {
-		l.scheme, err = sectorcipher.Parse(name)
-	}
-	if err != nil {
+		if l.aead, err = parseAEAD(name); err != nil {
+			return err
+		}
+	} else if l.scheme, err = sectorcipher.Parse(name); err != nil {
 		return &mapper.ArgError{Reason: "Error allocating crypto tfm", Detail: "no such cipher here; the manual lists them", Errno: unix.ENOENT}
 	}
 	return l.parseIV(h, ivMode)
@@ -251,6 +256,11 @@ func (l *line) splitNew(text string) (name, ivMode string, err error) {
 		name, ivMode = name[:i], name[i+1:]
 		if ivMode == "" {
 			ivMode = emptyIV
+		}
+	}
+	if l.authenticated() && strings.HasPrefix(name, "authenc(") {
+		if err := checkMAC(name); err != nil {
+			return "", "", err
 		}
 	}
 	switch {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"unsafe"
@@ -107,6 +108,8 @@ func TestWipedKeysAreGone(t *testing.T) {
 		{"aes-xts-plain64", 64}, {"aes-cbc-essiv:sha256", 32}, {"aes:2-cbc-lmk", 48}, {"aes-cbc-tcw", 64}, {"aes-cbc-elephant", 64}, {"aes-lrw-benbi", 48},
 		{"serpent-xts-plain64", 64}, {"twofish-xts-plain64", 64}, {"camellia-xts-plain64", 64}, {"blowfish-cbc-plain64", 32}, {"cast5-cbc-plain64", 16},
 		{"capi:adiantum(xchacha12,aes)-plain64", 32},
+		{"capi:gcm(aes)-random", 32}, {"capi:rfc7539(chacha20,poly1305)-random", 32}, {"capi:aegis128-random", 16},
+		{"capi:authenc(hmac(sha256),xts(aes))-random", 96}, {"capi:authenc(hmac(sha512),cbc(aes))-essiv:sha256", 96},
 	} {
 		t.Run(c.cipher, func(t *testing.T) {
 			const tries = 4
@@ -163,8 +166,13 @@ func overwriteStack(depth int) byte {
 
 // withKey makes a target with a key whose digits are lent.
 func withKey(t *testing.T, cipher, digits string) (*target, error) {
-	h := mappertest.NewHost(mappertest.NewDisk("7:0", 200))
-	got, err := newTarget(context.Background(), h, mapper.Spec{Len: 104, Args: []string{cipher, digits, "0", "7:0", "0"}})
+	disk := mappertest.NewDisk("7:0", 200)
+	args := []string{cipher, digits, "0", "7:0", "0"}
+	if i := slices.IndexFunc(tagTests, func(c tagTest) bool { return c.cipher == cipher }); i >= 0 {
+		disk.SetLimits(withTags(tagTests[i].tags, mapper.SectorSize))
+		args = append(args, "1", fmt.Sprintf("integrity:%d:aead", tagTests[i].tags))
+	}
+	got, err := newTarget(context.Background(), mappertest.NewHost(disk), mapper.Spec{Len: 104, Args: args})
 	if err != nil {
 		return nil, err
 	}
