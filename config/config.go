@@ -24,6 +24,9 @@ type Config struct {
 	Disks   map[string]mapper.DiskConfig // by name; the paths are absolute
 	Devices []Device                     // each after those it uses, otherwise as in the file
 
+	Keys         map[string]mapper.KeyConfig // by description; the paths are absolute
+	Certificates []string                    // absolute paths
+
 	src *source
 }
 
@@ -59,7 +62,9 @@ func Parse(path string, text []byte, mountPoint string) (*Config, error) {
 		return nil, err
 	}
 	p := &parser{
-		Config: &Config{Path: path, Dir: filepath.Dir(abs), Disks: make(map[string]mapper.DiskConfig)},
+		Config: &Config{Path: path, Dir: filepath.Dir(abs), Disks: make(map[string]mapper.DiskConfig),
+			Keys: make(map[string]mapper.KeyConfig),
+		},
 		mounts: mountForms(mountPoint),
 	}
 	if len(text) > MaxBytes {

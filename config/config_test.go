@@ -112,10 +112,33 @@ func TestLocate(t *testing.T) {
 	}
 }
 
+func TestKeys(t *testing.T) {
+	c, err := Parse("/etc/dmfs.toml", []byte("certificates = ['a.pem', '/b.pem']\n[keys]\nfile = 'k'\npipe = { fd = 7 }\n"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := map[string]mapper.KeyConfig{"file": {Path: "/etc/k"}, "pipe": {FD: 7}}; fmt.Sprint(c.Keys) != fmt.Sprint(want) {
+		t.Errorf("keys: got %v, want %v", c.Keys, want)
+	}
+	if want := []string{"/etc/a.pem", "/b.pem"}; !slices.Equal(c.Certificates, want) {
+		t.Errorf("certificates: got %v, want %v", c.Certificates, want)
+	}
+}
+
 func TestMistakes(t *testing.T) {
 	long := strings.Repeat("n", 128)
 	for _, tt := range []struct{ name, text, want string }{
-		{"unknown table", "[disk]\na = 'b'", `x:1: unknown key "disk": want [disks] or [devices.NAME]`},
+		{"unknown table", "[disk]\na = 'b'", `x:1: unknown key "disk": want [disks], [devices.NAME], [keys] or certificates`},
+		{"keys is no table", "keys = 'k'", "x:1: keys: want a table, found a string"},
+		{"key of the wrong type", "[keys]\nk = 3", "x:2: key k: want a path or { fd = NUMBER }, found an integer"},
+		{"key with an unknown key", "[keys]\nk = { file = 'f' }", "x:2: key k: want a path or { fd = NUMBER }"},
+		{"key with two sources", "[keys]\nk = { fd = 3, path = 'f' }", "x:2: key k: want a path or { fd = NUMBER }"},
+		{"key from standard input", "[keys]\nk = { fd = 0 }", "x:2: key k: fd: 0 is no descriptor for keys: want 3 or more"},
+		{"key from one descriptor twice", "[keys]\na = { fd = 3 }\nb = { fd = 3 }", "x:3: key b: fd: key a is read from descriptor 3"},
+		{"key without a name", "[keys]\n'a b' = 'f'", "x:2: key a b: a table could not name it"},
+		{"empty path of a key", "[keys]\nk = ''", "x:2: key k: the path is empty"},
+		{"certificates is no list", "certificates = 'a.pem'", "x:1: certificates: want a list of files, found a string"},
+		{"certificate is no path", "certificates = [3]", "x:1: a file: certificates: want a string, found an integer"},
 		{"unknown key of a disk", "[disks]\na = { path = 'p',\n spath = 1 }", `x:3: disk a: unknown key "spath": want path, direct or readonly`},
 		{"unknown key of a device", "[devices.d]\ntable = '0 1 zero'\nread_only = true", `x:3: device d: unknown key "read_only"`},
 		{"disks is no table", "disks = 3", "x:1: disks: want a table, found an integer"},

@@ -1,8 +1,14 @@
 // Package config reads dmfs' configuration, a TOML file that names disks and devices:
 //
+//	certificates = ["publisher.pem"]   # whose signatures count
+//
 //	[disks]
 //	data = "data.img"
 //	fast = { path = "/srv/fast.img", direct = true, readonly = false }
+//
+//	[keys]
+//	private = "private.key"   # tables call it :SIZE:user:private
+//	other = { fd = 3 }
 //
 //	[devices.vol0]
 //	uuid = "…"            # optional

@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -63,9 +62,9 @@ func (p *parser) file(root map[string]any) {
 	p.indexKeys()
 	for _, k := range p.children(nil, root) {
 		switch k {
-		case "disks", "devices":
+		case "disks", "devices", "keys", "certificates":
 		default:
-			p.fail([]string{k}, "unknown key %q: want [disks] or [devices.NAME]", k)
+			p.fail([]string{k}, "unknown key %q: want [disks], [devices.NAME], [keys] or certificates", k)
 		}
 	}
 	if disks, ok := p.table(root, "disks"); ok {
@@ -76,6 +75,7 @@ func (p *parser) file(root map[string]any) {
 			p.disk(name, disks[name])
 		}
 	}
+	p.keyring(root)
 	if devices, ok := p.table(root, "devices"); ok {
 		for _, name := range p.children([]string{"devices"}, devices) {
 			if p.full() {
@@ -163,13 +163,8 @@ func (p *parser) disk(name string, value any) {
 		p.fail(key, "disk %s: want a path or { path = … }, found %s", name, kind(value))
 		return
 	}
-	switch {
-	case d.Path == "":
-		p.fail(key, "disk %s: the path is empty", name)
-	case strings.ContainsRune(d.Path, 0):
-		p.fail(key, "disk %s: the path contains a zero byte", name)
-	case !strings.Contains(d.Path, "://") && !filepath.IsAbs(d.Path):
-		d.Path = filepath.Join(p.Dir, d.Path)
+	if !strings.Contains(d.Path, "://") || strings.ContainsRune(d.Path, 0) {
+		d.Path = p.path(key, "disk "+name, d.Path)
 	}
 	p.Disks[name] = d
 }

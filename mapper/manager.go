@@ -31,6 +31,7 @@ type Options struct {
 	ReadOnly   bool                  // every table is loaded read-only, whatever its command says
 	Major      uint32                // 0 means DefaultMajor
 	Log        *Log                  // nil means a new one
+	Keys       Keyring               // nil: there are none
 }
 
 // An Observer is told when what the world sees of a device changes. Its methods are called with no mutex
@@ -46,6 +47,7 @@ type Manager struct {
 	readOnly bool
 	major    uint32
 	log      *Log
+	keys     Keyring
 	pool     pool
 
 	byName sync.Map // name -> *Device; read without a lock, written under mu
@@ -63,11 +65,14 @@ func NewManager(g *Registry, o Options) *Manager {
 	if o.Major == 0 {
 		o.Major = DefaultMajor
 	}
+	if o.Keys == nil {
+		o.Keys = noKeys{}
+	}
 	if o.Log == nil {
 		o.Log = new(Log)
 	}
 	m := &Manager{
-		registry: g, readOnly: o.ReadOnly, major: o.Major, log: o.Log,
+		registry: g, readOnly: o.ReadOnly, major: o.Major, log: o.Log, keys: o.Keys,
 		byUUID: make(map[string]*Device), byMinor: make(map[uint32]*Device),
 	}
 	m.pool.init(o)

@@ -247,6 +247,8 @@ func (h *segmentHost) LogFrom(module, format string, args ...any) {
 // ReadOnly implements Host.
 func (h *segmentHost) ReadOnly() bool { return h.table.readOnly }
 
+func (h *segmentHost) Keys() Keyring { return h.table.dev.mgr.keys }
+
 // replayable returns words with the numbers of this segment's disks replaced by names.
 func (h *segmentHost) replayable(words []string) []string {
 	names := make(map[string]string)

@@ -74,6 +74,8 @@ type Host interface {
 	LogFrom(module, format string, args ...any)
 	// ReadOnly reports whether the table was loaded read-only.
 	ReadOnly() bool
+	// Keys returns the keys that tables call by name.
+	Keys() Keyring
 }
 
 // An Area is a range of a disk that a target uses, in sectors.

@@ -11,6 +11,7 @@ import (
 	"dmfs/config"
 	"dmfs/mapper"
 	"dmfs/mapper/disk"
+	"dmfs/mapper/keyring"
 	"dmfs/targets"
 )
 
@@ -109,10 +110,14 @@ func (r mountRequest) devices(ctx context.Context, point string) (*mapper.Manage
 	if err != nil {
 		return nil, err
 	}
+	keys, err := keyring.New(c.Keys, c.Certificates)
+	if err != nil {
+		return nil, err
+	}
 	registry := new(mapper.Registry)
 	targets.Register(registry)
 	m := mapper.NewManager(registry, mapper.Options{
-		MountPoint: point, Dir: c.Dir, Disks: c.Disks, Files: disk.Opener{}, ReadOnly: r.options.ReadOnly,
+		MountPoint: point, Dir: c.Dir, Disks: c.Disks, Files: disk.Opener{}, ReadOnly: r.options.ReadOnly, Keys: keys,
 	})
 	for _, d := range c.Devices {
 		if _, err := m.Create(ctx, d.NewDevice); err != nil {

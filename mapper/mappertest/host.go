@@ -6,14 +6,17 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"dmfs/mapper"
 )
 
 // A Host serves targets in tests without a manager. The zero value has no disks. Disks and RO are set
 // before the first use.
 type Host struct {
-	Disks map[string]mapper.Disk // by what table lines call them; their DiskName works too
-	RO    bool                   // the table is read-only
+	Disks   map[string]mapper.Disk // by what table lines call them; their DiskName works too
+	RO      bool                   // the table is read-only
+	KeyRing Keys
 
 	mu     sync.Mutex
 	events int
@@ -80,6 +83,29 @@ func (h *Host) Logf(format string, args ...any) {
 func (h *Host) LogFrom(module, format string, args ...any) {
 	h.Logf("%s: %s", module, fmt.Sprintf(format, args...))
 }
+
+// Keys returns KeyRing.
+func (h *Host) Keys() mapper.Keyring { return h.KeyRing }
+
+// Keys are the keys of a Host. The zero value has none.
+type Keys struct {
+	ByName       map[string][]byte // by TYPE:DESCRIPTION
+	Certificates [][]byte          // DER
+}
+
+// Key returns a copy of the key.
+func (k Keys) Key(kind, description string, alloc func(n int) ([]byte, error)) ([]byte, error) {
+	key, ok := k.ByName[kind+":"+description]
+	if !ok {
+		return nil, fmt.Errorf("no %s key %s: %w", kind, description, unix.ENOKEY)
+	}
+	p, err := alloc(len(key))
+	copy(p, key)
+	return p, err
+}
+
+// Trusted returns Certificates.
+func (k Keys) Trusted() [][]byte { return k.Certificates }
 
 // ReadOnly returns RO.
 func (h *Host) ReadOnly() bool { return h.RO }

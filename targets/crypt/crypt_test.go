@@ -234,45 +234,41 @@ func TestMessages(t *testing.T) {
 
 // A key of the keyring is read, and told by its name.
 func TestKeyring(t *testing.T) {
-	raw, _ := hex.DecodeString(k16)
-	name := fmt.Sprintf("dmfs-test-%d", unix.Getpid())
-	id, err := unix.AddKey("user", name, raw, unix.KEY_SPEC_PROCESS_KEYRING)
+	raw, err := hex.DecodeString(k16)
 	if err != nil {
-		t.Skipf("no keyring: %v", err)
+		t.Fatal(err)
 	}
-	defer unix.KeyctlInt(unix.KEYCTL_INVALIDATE, id, 0, 0, 0)
 	disk := mappertest.NewDisk("7:0", 200)
 	plain, _, err := build(t, 104, "aes-cbc-plain64 "+k16+" 0 7:0 0", disk)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ring, _, err := build(t, 104, "aes-cbc-plain64 :16:user:"+name+" 0 7:0 0", disk)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, show := range []bool{false, true} {
-		if got := ring.Table(show)[1]; got != ":16:user:"+name {
-			t.Errorf("the table shows %s", got)
+	h := mappertest.NewHost(disk)
+	h.KeyRing.ByName = map[string][]byte{"user:mine": raw, "logon:a:b": raw}
+	for _, name := range []string{"user:mine", "logon:a:b"} {
+		ring, err := newTarget(t.Context(), h, mapper.Spec{Len: 104, Args: []string{"aes-cbc-plain64", ":16:" + name, "0", "7:0", "0"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ring.(*target).Close()
+		for _, show := range []bool{false, true} {
+			if got := ring.(*target).Table(show)[1]; got != ":16:"+name {
+				t.Errorf("the table shows %s", got)
+			}
+		}
+		want, got := mappertest.Stamped(0, 8, 1), make([]byte, 8*512)
+		if err := plain.Submit(t.Context(), mapper.Request{Op: mapper.OpWrite, Count: 8, Data: bytes.Clone(want)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := ring.Submit(t.Context(), mapper.Request{Op: mapper.OpRead, Count: 8, Data: got}); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("the key of the keyring does not decrypt what the same key encrypted: %v", err)
 		}
 	}
-	want, got := mappertest.Stamped(0, 8, 1), make([]byte, 8*512)
-	ctx := context.Background()
-	if err := plain.Submit(ctx, mapper.Request{Op: mapper.OpWrite, Count: 8, Data: bytes.Clone(want)}); err != nil {
-		t.Fatal(err)
-	}
-	if err := ring.Submit(ctx, mapper.Request{Op: mapper.OpRead, Count: 8, Data: got}); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("the key of the keyring does not decrypt what the same key encrypted: %v", err)
-	}
-	if _, _, err := build(t, 104, "aes-cbc-plain64 :32:user:"+name+" 0 7:0 0"); mapper.Errno(err) != unix.EINVAL {
-		t.Errorf("a key of another size: %v, want EINVAL", err)
-	}
-	logon, err := unix.AddKey("logon", "dmfs:"+name, raw, unix.KEY_SPEC_PROCESS_KEYRING)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.KeyctlInt(unix.KEYCTL_INVALIDATE, logon, 0, 0, 0)
-	if _, _, err := build(t, 104, "aes-cbc-plain64 :16:logon:dmfs:"+name+" 0 7:0 0"); mapper.Errno(err) != unix.EOPNOTSUPP || !strings.Contains(err.Error(), "keyctl add user") {
-		t.Errorf("a logon key: %v, want EOPNOTSUPP and the cure", err)
+	for key, want := range map[string]unix.Errno{":32:user:mine": unix.EINVAL, ":16:user:other": unix.ENOKEY, ":16:other:mine": unix.EINVAL, ":16:user:": unix.EINVAL} {
+		_, err := newTarget(t.Context(), h, mapper.Spec{Len: 104, Args: []string{"aes-cbc-plain64", key, "0", "7:0", "0"}})
+		if mapper.Errno(err) != want {
+			t.Errorf("%s: %v, want %v", key, err, want)
+		}
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"dmfs/mapper"
-	"dmfs/targets/internal/secret"
+	"dmfs/mapper/secret"
 	"dmfs/targets/internal/sectorcipher"
 )
 

@@ -13,7 +13,7 @@ import (
 	"sync"
 
 	"dmfs/mapper"
-	"dmfs/targets/internal/secret"
+	"dmfs/mapper/secret"
 	"dmfs/targets/internal/sectorcipher"
 )
 

@@ -3,14 +3,15 @@ package crypt
 import (
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"dmfs/mapper"
+	"dmfs/mapper/secret"
 	"dmfs/targets/internal/args"
-	"dmfs/targets/internal/secret"
 )
 
 // keySize returns the size in bytes that a key says it has: two digits a byte, or the SIZE of :SIZE:TYPE:DESCRIPTION.
@@ -93,57 +94,23 @@ func (t *target) readRing(m *secret.Memory, name string) ([]byte, error) {
 		return nil, refuseKey(unix.EINVAL, "the description of the key has a blank")
 	}
 	kind, description, _ := strings.Cut(name, ":")
-	readable := map[string]bool{"user": true, "logon": false, "encrypted": false, "trusted": false}
-	can, known := readable[kind]
-	if !known || description == "" {
-		return nil, refuseKey(unix.EINVAL, "want :SIZE:TYPE:DESCRIPTION, of type user, logon, encrypted or trusted")
+	if !slices.Contains(keyTypes, kind) || description == "" {
+		return nil, refuseKey(unix.EINVAL, "want :SIZE:TYPE:DESCRIPTION, of type %s", strings.Join(keyTypes, ", "))
 	}
-	id, err := requestKey(kind, description)
+	raw, err := t.host.Keys().Key(kind, description, func(n int) ([]byte, error) {
+		if n != t.keySize {
+			return nil, fmt.Errorf("the %s key has %d bytes, not %d: %w", kind, n, t.keySize, unix.EINVAL)
+		}
+		return m.Alloc(n)
+	})
 	if err != nil {
-		return nil, refuseKey(mapper.Errno(err), "the %s key cannot be had from the keyrings of this process: %v", kind, err)
-	}
-	if !can {
-		return nil, refuseKey(unix.EOPNOTSUPP, "what is in a %s key only the kernel can read: "+
-			"add it as a user key (keyctl add user), or give the key in hexadecimal digits", kind)
-	}
-	size, err := readPayload(id, nil)
-	if err != nil {
-		return nil, refuseKey(mapper.Errno(err), "reading the %s key: %v", kind, err)
-	}
-	if size != t.keySize {
-		return nil, refuseKey(unix.EINVAL, "the %s key has %d bytes, not %d", kind, size, t.keySize)
-	}
-	raw, err := m.Alloc(size)
-	if err != nil {
-		return nil, refuseKey(unix.ENOMEM, "%v", err)
-	}
-	if n, err := readPayload(id, raw); err != nil || n != size {
-		return nil, refuseKey(unix.EINVAL, "the %s key changed while it was read", kind)
+		return nil, refuseKey(mapper.Errno(err), "%v", err)
 	}
 	return raw, nil
 }
 
-// requestKey finds a key in the keyrings of the process. It asks nobody to make one.
-func requestKey(kind, description string) (int, error) {
-	k, err := unix.BytePtrFromString(kind)
-	if err != nil {
-		return 0, err
-	}
-	d, err := unix.BytePtrFromString(description)
-	if err != nil {
-		return 0, err
-	}
-	id, _, errno := unix.Syscall6(unix.SYS_REQUEST_KEY, uintptr(unsafe.Pointer(k)), uintptr(unsafe.Pointer(d)), 0, 0, 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(id), nil
-}
-
-// readPayload reads what is in a key into p, if it fits, and returns how long it is.
-func readPayload(id int, p []byte) (int, error) {
-	return unix.KeyctlBuffer(unix.KEYCTL_READ, id, p, 0)
-}
+// keyTypes are the types of keys that the kernel takes.
+var keyTypes = []string{"user", "logon", "encrypted", "trusted"}
 
 // use puts k, which may be nil, in the place of the key. No I/O is in flight.
 func (t *target) use(k *keyed, name string) {

@@ -2,7 +2,7 @@ package crypt
 
 import (
 	"dmfs/mapper"
-	"dmfs/targets/internal/secret"
+	"dmfs/mapper/secret"
 	"dmfs/targets/internal/sectorcipher"
 )
 

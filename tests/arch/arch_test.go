@@ -109,6 +109,7 @@ var arrows = []struct {
 	why  string
 }{
 	{"mapper/disk", []string{"mapper"}, "it is what tables stand on"},
+	{"mapper/keyring", []string{"mapper/secret", "mapper"}, "it finds keys for whoever asks"},
 	{"mapper/mappertest", []string{"mapper"}, "every package tests with it, so it stands on the core alone"},
 	{"mapper", nil, "the core knows no file system above it and no format below it"},
 	{"targets/internal", []string{"mapper"}, "what targets share knows no target"},

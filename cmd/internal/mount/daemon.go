@@ -30,8 +30,11 @@ func Background(args []string, stderr *os.File) error {
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Args[0] = "dmfs" // not the helper's name, which takes other arguments
 	cmd.Stderr = stderr
-	cmd.ExtraFiles = []*os.File{w} // becomes descriptor 3
-	cmd.Env = append(os.Environ(), readyFD+"=3")
+	// The pipe keeps its number, and others that the caller gave along for keys theirs.
+	if _, err := unix.FcntlInt(w.Fd(), unix.F_SETFD, 0); err != nil {
+		return os.NewSyscallError("fcntl", err)
+	}
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", readyFD, w.Fd()))
 	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"sync"
 
-	"dmfs/targets/internal/secret"
+	"dmfs/mapper/secret"
 )
 
 // A MAC is HMAC (RFC 2104) with a key. It may be used concurrently and does not allocate once it is warm.

@@ -5,7 +5,7 @@ import (
 	"crypto/hmac"
 	"testing"
 
-	"dmfs/targets/internal/secret"
+	"dmfs/mapper/secret"
 )
 
 // The standard library is the judge, for keys shorter than a block, as long as one, and longer.

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 
 	"dmfs/mapper"
+	"dmfs/mapper/secret"
 	"dmfs/targets/internal/aegis"
 	"dmfs/targets/internal/hashalg"
-	"dmfs/targets/internal/secret"
 )
 
 // HeadNumber is how many bytes of a head are the number of the unit; the IV follows.

@@ -7,8 +7,8 @@ import (
 	"strings"
 
 	"dmfs/mapper"
+	"dmfs/mapper/secret"
 	"dmfs/targets/internal/hashalg"
-	"dmfs/targets/internal/secret"
 )
 
 // A salt is what ESSIV makes of a key.

@@ -13,8 +13,8 @@ import (
 	//lint:ignore SA1019 disks that are encrypted with it exist
 	"golang.org/x/crypto/twofish"
 
+	"dmfs/mapper/secret"
 	"dmfs/targets/internal/camellia"
-	"dmfs/targets/internal/secret"
 	"dmfs/targets/internal/serpent"
 )
 

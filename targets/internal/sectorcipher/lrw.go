@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"math/bits"
 
-	"dmfs/targets/internal/secret"
+	"dmfs/mapper/secret"
 )
 
 // lrw is LRW by Liskov, Rivest and Wagner, as a draft of IEEE 1619 had it: to each block is added, before and after, the

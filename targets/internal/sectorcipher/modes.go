@@ -6,10 +6,10 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"dmfs/mapper/secret"
 	"dmfs/targets/internal/adiantum"
 	"dmfs/targets/internal/aescbc"
 	"dmfs/targets/internal/aesxts"
-	"dmfs/targets/internal/secret"
 )
 
 // A mode makes a cipher for sectors of a block cipher.

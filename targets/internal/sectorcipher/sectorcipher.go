@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"dmfs/targets/internal/secret"
+	"dmfs/mapper/secret"
 )
 
 // A Cipher encrypts runs of units. It may be called concurrently and does not allocate.

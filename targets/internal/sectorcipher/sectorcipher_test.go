@@ -12,7 +12,7 @@ import (
 
 	judge "golang.org/x/crypto/xts"
 
-	"dmfs/targets/internal/secret"
+	"dmfs/mapper/secret"
 )
 
 func random(seed uint64, n int) []byte {
