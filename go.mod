@@ -6,6 +6,7 @@ require (
 	github.com/BurntSushi/toml v1.6.0 // the configuration file; the reader that reports positions and has no dependencies
 	github.com/hanwen/go-fuse/v2 v2.12.1 // the structures and flags of the FUSE protocol; the loop is ours, see fs/doc.go
 	github.com/klauspost/compress v1.20.3 // tests only: the disks in tests/images are packed with zstd
+	github.com/smallstep/pkcs7 v0.2.3 // signatures of verity's root hashes; the maintained branch of the only kept PKCS#7 reader
 	go.etcd.io/bbolt v1.4.3 // tests only: the database that dmfstest takes through power cuts, one file and no other dependency
 	golang.org/x/crypto v0.58.0 // what the standard library lacks of disks: Twofish, Blowfish, CAST5, BLAKE2, RIPEMD-160; in tests the judge of our AES-XTS
 	golang.org/x/sys v0.49.0 // Linux system calls and their constants beyond package syscall, and what the processor can do

@@ -28,7 +28,8 @@ nbdkit            network disks
 libnbd-bin        network disks
 python3           scripts that use a device
 strace            faults below a device
-cryptsetup-bin    images of veritysetup
+cryptsetup-bin    images of veritysetup, integritysetup and cryptsetup
+openssl           signatures of root hashes
 mandoc            checking the man pages
 shellcheck        checking the shell scripts
 "

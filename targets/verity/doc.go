@@ -26,7 +26,14 @@
 //	fec_start N            the block of DISK where the parity begins, 0 if not given
 //	fec_blocks N           how many blocks it covers: the data, the tree, and what may follow the tree
 //
-// root_hash_sig_key_desc is not built, and refused by name. With a tree that veritysetup has put into hash.img:
+//	root_hash_sig_key_desc NAME  the user key NAME, of the configuration or a keyring, is a detached PKCS#7 signature, in DER, of ROOT as
+//	                       it stands here; it is by one of the certificates of the configuration, or by one that they signed
+//
+// A signature is made by
+//
+//	printf %s ROOT | openssl smime -sign -nocerts -noattr -binary -inkey key.pem -signer cert.pem -outform der -out root.p7s
+//
+// With a tree that veritysetup has put into hash.img:
 //
 //	[devices.image]
 //	readonly = true
@@ -64,6 +71,8 @@
 //   - The kernel of the oracle has no error correction. It was compared with what veritysetup 2.6 wrote and repairs itself. A fec_blocks that
 //     leaves the tree out is taken for one with it, which is how veritysetup makes the parity.
 //   - A block of which the disk cannot be read is repaired, too; so is a block of the tree.
+//   - The kernel of the oracle checks no signatures. Whom to trust is said by certificates in the configuration, in place of the kernel's
+//     keyring of trusted keys.
 //   - restart_on_corruption and panic_on_corruption, see there.
 //   - The kernel logs which implementation of the hash function it has chosen.
 //   - Keyed and other hash functions of the kernel that are not in the list are refused as unknown.

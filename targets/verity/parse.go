@@ -52,6 +52,7 @@ type config struct {
 	zeroBlocks bool // blocks that are known to be zeroes are not read
 	once       bool // what was verified is not verified again
 	fec        fec
+	signature  rootSignature
 	tasklet    bool // try_verify_in_tasklet, which is about the kernel's scheduling
 }
 
@@ -93,7 +94,10 @@ func parse(ctx context.Context, h mapper.Host, s mapper.Spec) (c config, err err
 	if err := c.parseHash(h, a[7], a[8], a[9]); err != nil {
 		return c, err
 	}
-	return c, c.parseOptions(ctx, h, a[minArgs:])
+	if err := c.parseOptions(ctx, h, a[minArgs:]); err != nil {
+		return c, err
+	}
+	return c, c.signature.check(h, a[8])
 }
 
 // blockSize reads the bytes of a block of a disk.
@@ -160,9 +164,13 @@ func (c *config) parseOptions(ctx context.Context, h mapper.Host, a []string) er
 			c.once = true
 		case low == "try_verify_in_tasklet":
 			c.tasklet = true
-		case low == "root_hash_sig_key_desc":
-			h.Logf("Unrecognized verity feature request: %s", word)
-			return mapper.BadArg("Unrecognized verity feature request", "%s is not built: leave it out with its arguments", low)
+		case low == signatureOption && len(a) == 1:
+			return mapper.BadArg("DM Verity Sig Verification Signature key not specified", "want the description of a key behind it")
+		case low == signatureOption:
+			if err := c.signature.parse(h, a[1]); err != nil {
+				return err
+			}
+			a = a[1:]
 		default:
 			h.Logf("Unrecognized verity feature request: %s", word)
 			return mapper.BadArg("Unrecognized verity feature request", "%q", word)
@@ -192,9 +200,9 @@ func (c *config) options() []string {
 	if c.once {
 		list = append(list, "check_at_most_once")
 	}
-	list = append(list, c.fec.words()...)
 	if c.tasklet {
 		list = append(list, "try_verify_in_tasklet")
 	}
-	return list
+	list = append(list, c.fec.words()...)
+	return append(list, c.signature.words()...)
 }
