@@ -81,10 +81,10 @@ func testPowerCut(g *rig) {
 	const operations, cuts = 40, 60
 	seed := Seed(g.t)
 	rnd := rand.New(rand.NewPCG(seed, 0))
-	var mu sync.Mutex // for what Before does: a target may send requests from several goroutines
+	var mu sync.Mutex // for what Before does: a target may send requests from several goroutines, and from one of its own
 	var survivors []*rig
 	requests, done := 0, 0
-	g.power.Before = func(_ *Crash, r mapper.Request) {
+	g.power.SetBefore(func(_ *Crash, r mapper.Request) {
 		mu.Lock()
 		defer mu.Unlock()
 		requests++
@@ -92,13 +92,16 @@ func testPowerCut(g *rig) {
 			done++
 			survivors = append(survivors, cut(g, seed+uint64(done)))
 		}
-	}
+	})
 	check := func() {
 		g.t.Helper()
-		for _, after := range survivors {
+		mu.Lock()
+		list := survivors
+		survivors = nil
+		mu.Unlock()
+		for _, after := range list {
 			checkSurvivor(after)
 		}
-		survivors = nil
 	}
 	u := g.block()
 	for range operations {
@@ -117,9 +120,9 @@ func testPowerCut(g *rig) {
 		check()
 	}
 	g.must(g.flush())
-	g.power.Before = nil
-	survivors = append(survivors, cut(g, LoseAll))
+	g.power.SetBefore(nil)
 	check()
+	checkSurvivor(cut(g, LoseAll))
 	g.must(g.readKnown(false))
 }
 

@@ -38,8 +38,15 @@ type Power struct {
 	disks []*Crash
 
 	// Before, if not nil, is called with each request before it is carried out, and may call Cut: to cut at
-	// each flush, say. It is set before the disks are used, and may be called concurrently.
+	// each flush, say. It is set before the disks are used, or by SetBefore, and may be called concurrently.
 	Before func(d *Crash, r mapper.Request)
+}
+
+// SetBefore sets Before while the disks are in use.
+func (p *Power) SetBefore(f func(d *Crash, r mapper.Request)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.Before = f
 }
 
 // A Crash is a disk with a volatile cache; see Power. It is a Disk in all other respects.
@@ -126,8 +133,11 @@ func (d *Crash) Dirty() int {
 
 // Submit carries r out in the cache, and through it for FlagFUA and OpFlush.
 func (d *Crash) Submit(ctx context.Context, r mapper.Request) error {
-	if d.power.Before != nil {
-		d.power.Before(d, r)
+	d.power.mu.Lock()
+	before := d.power.Before
+	d.power.mu.Unlock()
+	if before != nil {
+		before(d, r)
 	}
 	if r.Op == mapper.OpRead {
 		return d.Disk.Submit(ctx, r)

@@ -3,6 +3,7 @@ package mappertest
 import (
 	"fmt"
 	"slices"
+	"sync"
 
 	"dmfs/mapper"
 )
@@ -14,8 +15,9 @@ const (
 )
 
 // A model knows what each sector of a device must read as, and what it may read as after a power cut.
-// It is not for concurrent use.
+// It may be used concurrently.
 type model struct {
+	mu    sync.Mutex
 	now   []uint64   // by sector: the serial that a read must show
 	after [][]uint64 // by sector: the serials that may be found after a power cut, without repeats
 }
@@ -31,6 +33,8 @@ func newModel(n mapper.Sector) *model {
 
 // begin notes that a request that gives n sectors from s on the serial is under way.
 func (m *model) begin(s, n mapper.Sector, serial uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for i := s; i < s+n; i++ {
 		m.now[i] = anySerial
 		if !slices.Contains(m.after[i], serial) {
@@ -41,6 +45,8 @@ func (m *model) begin(s, n mapper.Sector, serial uint64) {
 
 // done notes that the request that begin announced has succeeded; durable is true for a write with FUA.
 func (m *model) done(s, n mapper.Sector, serial uint64, durable bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for i := s; i < s+n; i++ {
 		m.now[i] = serial
 		if durable {
@@ -54,6 +60,8 @@ func (m *model) failed(s, n mapper.Sector) { m.begin(s, n, anySerial) }
 
 // flushed notes that a flush has succeeded that began when the contents were as they are.
 func (m *model) flushed() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for i, serial := range m.now {
 		if serial != anySerial {
 			m.after[i] = []uint64{serial}
@@ -63,6 +71,8 @@ func (m *model) flushed() {
 
 // afterCut returns the model of the device after a power cut at this moment.
 func (m *model) afterCut() *model {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	c := newModel(mapper.Sector(len(m.now)))
 	for i := range m.after {
 		c.after[i] = slices.Clone(m.after[i])
@@ -76,6 +86,8 @@ func (m *model) afterCut() *model {
 // check returns an error if buf, read from sector s on, is not what the model says. With loose set it may be
 // anything that is allowed after a power cut.
 func (m *model) check(buf []byte, s mapper.Sector, loose bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for off := 0; off < len(buf); off += mapper.SectorSize {
 		i := s + mapper.SectorsOf(int64(off))
 		allowed := m.now[i : i+1]
@@ -109,6 +121,8 @@ func holdsAny(sector []byte, i mapper.Sector, serials []uint64) bool {
 // known calls f for each run of sectors whose contents are known.
 func (m *model) known(loose bool, f func(s, n mapper.Sector)) {
 	isKnown := func(i int) bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
 		if loose {
 			return !slices.Contains(m.after[i], anySerial)
 		}
