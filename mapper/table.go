@@ -127,7 +127,15 @@ func kernelText(s Spec, err error) string {
 	if errors.As(err, &arg) {
 		reason = arg.Reason
 	}
-	return fmt.Sprintf("%s: %s (-%s)", s.Type, reason, unix.ErrnoName(Errno(err)))
+	return fmt.Sprintf("%s: %s (-%s)", s.Type, reason, errnoName(Errno(err)))
+}
+
+// errnoName returns the name that the kernel has for n: of two for one number not the library's.
+func errnoName(n unix.Errno) string {
+	if n == unix.EOPNOTSUPP {
+		return "EOPNOTSUPP"
+	}
+	return unix.ErrnoName(n)
 }
 
 // add appends the segment of s, n being the number of segments of the whole table. The order of the
