@@ -12,12 +12,18 @@ import (
 
 	"golang.org/x/crypto/blake2b"
 	"golang.org/x/crypto/blake2s"
+	//lint:ignore SA1019 disks that were made with it are to be read
+	"golang.org/x/crypto/md4"
 	//lint:ignore SA1019 images that were made with it are to be read
 	"golang.org/x/crypto/ripemd160"
 )
 
 // makers are the functions by name.
 var makers = map[string]func() hash.Hash{
+	"crc32":       checksum32("crc32", 0),
+	"crc32c":      checksum32("crc32c", 0xffffffff),
+	"xxhash64":    func() hash.Hash { return newXX(0) },
+	"md4":         md4.New,
 	"md5":         md5.New,
 	"sha1":        sha1.New,
 	"sha224":      sha256.New224,

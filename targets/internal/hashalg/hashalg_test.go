@@ -8,6 +8,10 @@ import (
 // The digests of "abc", as published with the functions and as `openssl dgst` and b2sum print them.
 func TestKnown(t *testing.T) {
 	for name, want := range map[string]string{
+		"crc32":       "d09865ca", // neither end inverted, as the kernel has it
+		"crc32c":      "b73f4b36",
+		"xxhash64":    "990977adf52cbc44",
+		"md4":         "a448017aaf21d8525fc10ae87aa6729d",
 		"md5":         "900150983cd24fb0d6963f7d28e17f72",
 		"sha1":        "a9993e364706816aba3e25717850c26c9cd0d89d",
 		"sha224":      "23097d223405d8228642a477bda255b32aadbce4bda0b3f7e36c9da7",
@@ -36,10 +40,59 @@ func TestKnown(t *testing.T) {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}
-	if len(makers) != 16 {
-		t.Errorf("%d functions, and 16 known digests", len(makers))
+	if len(makers) != 20 {
+		t.Errorf("%d functions, and 20 known digests", len(makers))
 	}
 	if _, ok := New("nosuch"); ok {
 		t.Error("a function of any name is there")
+	}
+}
+
+// The vectors of XXH64 for longer input, and input that comes in pieces.
+func TestXX(t *testing.T) {
+	text := []byte("Nobody inspects the spammish repetition, and nobody expects more than thirty-two bytes.")
+	maker, _ := New("xxhash64")
+	whole := maker()
+	whole.Write(text[:39])
+	if got := hex.EncodeToString(whole.Sum(nil)); got != "f18b378a3ca8cefb" {
+		t.Errorf("of 39 bytes: %s", got)
+	}
+	want := func(n int) string {
+		h := maker()
+		h.Write(text[:n])
+		return hex.EncodeToString(h.Sum(nil))
+	}
+	for n := range text {
+		for cut := range n {
+			h := maker()
+			h.Write(text[:cut])
+			h.Write(text[cut:n])
+			if got := hex.EncodeToString(h.Sum(nil)); got != want(n) {
+				t.Fatalf("%d bytes cut at %d: %s, want %s", n, cut, got, want(n))
+			}
+		}
+	}
+}
+
+// A seed is what the kernel takes for the key of a checksum.
+func TestSeeded(t *testing.T) {
+	for name, seed := range map[string][]byte{"crc32": make([]byte, 4), "crc32c": {255, 255, 255, 255}, "xxhash64": make([]byte, 8)} {
+		plain, _ := New(name)
+		seeded, ok, fits := Seeded(name, seed)
+		if !ok || !fits {
+			t.Fatalf("%s takes no seed of %d bytes", name, len(seed))
+		}
+		a, b := plain(), seeded()
+		a.Write([]byte("abc"))
+		b.Write([]byte("abc"))
+		if string(a.Sum(nil)) != string(b.Sum(nil)) {
+			t.Errorf("%s with its own seed differs", name)
+		}
+		if _, ok, fits := Seeded(name, seed[1:]); !ok || fits {
+			t.Errorf("%s takes a seed that is too short", name)
+		}
+	}
+	if _, ok, _ := Seeded("sha256", nil); ok {
+		t.Error("sha256 takes a seed")
 	}
 }

@@ -25,7 +25,7 @@ type macState struct {
 }
 
 // MACSize returns the size in bytes of the MAC called hmac(HASH); ok is false if there is none of that name. blake2 is not among them: its
-// implementation holds a block back, which would keep the key.
+// implementation holds a block back, which would keep the key. Nor are the CRCs.
 func MACSize(name string) (size int, ok bool) {
 	maker, ok := macHash(name)
 	if !ok {
@@ -40,7 +40,11 @@ func macHash(name string) (maker func() hash.Hash, ok bool) {
 	if !isHMAC || !closed || strings.HasPrefix(of, "blake2") {
 		return nil, false
 	}
-	return New(of)
+	maker, ok = New(of)
+	if !ok || maker().Size() > maker().BlockSize() {
+		return nil, false // a checksum
+	}
+	return maker, true
 }
 
 // NewMAC returns the MAC called name with a key, which is not kept. What it has of the key is in m.

@@ -3,6 +3,7 @@ package hashalg
 import (
 	"bytes"
 	"crypto/hmac"
+	"strings"
 	"testing"
 
 	"dmfs/mapper/secret"
@@ -13,7 +14,7 @@ func TestMAC(t *testing.T) {
 	text := bytes.Repeat([]byte("0123456789"), 100)
 	for name, maker := range makers {
 		n, ok := MACSize("hmac(" + name + ")")
-		if held := name[:min(6, len(name))] == "blake2"; ok == held {
+		if held := strings.HasPrefix(name, "blake2") || strings.HasPrefix(name, "crc"); ok == held {
 			t.Errorf("hmac(%s): there: %v", name, ok)
 		}
 		if !ok {
