@@ -132,6 +132,9 @@ func readTable(dir string) ([]scenario.NewDevice, error) {
 		d := &devices[len(devices)-1]
 		d.Table = append(d.Table, scenario.Line{Start: start, Len: length, Type: words[2], Params: strings.Join(words[3:], " ")})
 	}
+	if len(devices) > 1 && strings.Contains(devices[0].Table[0].Params, " 254:0 ") {
+		slices.Reverse(devices) // of a container's two devices the lower one, which is made first, is listed last
+	}
 	return devices, err
 }
 
