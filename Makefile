@@ -17,7 +17,7 @@ SEED ?= 1
 N ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-all check lint race fuzz golden oracle fidelity manuals e2e bench bench-aes docs setup install uninstall clean
+.PHONY: help build demo test test-all check lint race fuzz golden oracle crash fidelity manuals e2e bench bench-aes docs setup install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ golden: ## record anew what the kernel does with the scenarios in tests/scenario
 
 oracle: ## N=200 random scenarios from SEED=1 on, here and in the kernel; a failure is made small and kept in build/oracle
 	$(GO) test -count=1 -timeout 24h ./tests/kernel -v -run TestRandom -seed $(SEED) -cases $(N)
+
+crash: ## power cuts of integrity at every write, N=4000 states of each device
+	DMFS_CRASHES=$(N) $(GO) test -count=1 -timeout 24h ./targets/integrity -v -run TestPowerCuts
 
 fidelity: ## write docs/fidelity.md: what is compared with the kernel, and the differences
 	$(GO) test -count=1 ./tests/fidelity -update

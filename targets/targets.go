@@ -11,6 +11,7 @@ import (
 	"dmfs/targets/ebs"
 	"dmfs/targets/flakey"
 	"dmfs/targets/inject"
+	"dmfs/targets/integrity"
 	"dmfs/targets/linear"
 	"dmfs/targets/logwrites"
 	"dmfs/targets/multipath"
@@ -30,6 +31,7 @@ func Register(g *mapper.Registry) {
 	g.Register(&ebs.Type)
 	g.Register(&multipath.Type)
 	g.Register(&verity.Type)
+	g.Register(&integrity.Type)
 	g.Register(&crypt.Type)
 	g.Register(&zero.Type)
 	g.Register(&dmerror.Type)
