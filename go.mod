@@ -8,7 +8,7 @@ require (
 	github.com/klauspost/compress v1.20.3 // tests only: the disks in tests/images are packed with zstd
 	github.com/smallstep/pkcs7 v0.2.3 // signatures of verity's root hashes; the maintained branch of the only kept PKCS#7 reader
 	go.etcd.io/bbolt v1.4.3 // tests only: the database that dmfstest takes through power cuts, one file and no other dependency
-	golang.org/x/crypto v0.58.0 // what the standard library lacks of disks: Twofish, Blowfish, CAST5, BLAKE2, RIPEMD-160; in tests the judge of our AES-XTS
+	golang.org/x/crypto v0.58.0 // what the standard library lacks of disks: Twofish, Blowfish, CAST5, BLAKE2, RIPEMD-160, Argon2; in tests the judge of our AES-XTS
 	golang.org/x/sys v0.49.0 // Linux system calls and their constants beyond package syscall, and what the processor can do
 )
 
