@@ -55,7 +55,7 @@ func (c controlFile) Do(ctx context.Context, command string) (string, error) {
 	}
 	done := make(chan result, 1)
 	go func() {
-		reply, err := c.exchange(command)
+		reply, err := Exchange(c.dir, []byte(command+"\n"))
 		done <- result{reply, err}
 	}()
 	select {
@@ -66,13 +66,15 @@ func (c controlFile) Do(ctx context.Context, command string) (string, error) {
 	}
 }
 
-func (c controlFile) exchange(command string) (string, error) {
-	f, err := os.OpenFile(filepath.Join(c.dir, "control"), os.O_RDWR, 0)
+// Exchange sends commands, complete with their last newline, to the mount on dir and returns the reply to the last one. The error of a
+// command that was refused has the mount's words and wraps the errno. It blocks as long as the commands take, and keeps none of them.
+func Exchange(dir string, commands []byte) (string, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "control"), os.O_RDWR, 0)
 	if err != nil {
 		return "", &unreachable{err}
 	}
 	defer f.Close()
-	_, failed := f.Write([]byte(command + "\n"))
+	_, failed := f.Write(commands)
 	reply, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<62))
 	if failed != nil {
 		return "", newRefusal(failed, string(reply))
@@ -107,10 +109,15 @@ func (s *session) mountPoint() (string, error) {
 	if s.opts.has("mount") {
 		return s.opts.get("mount"), nil
 	}
-	if path := s.Getenv("DMFS_MOUNT"); path != "" {
+	return s.ChooseMount()
+}
+
+// ChooseMount returns the mount of an invocation that names none: that of DMFS_MOUNT, else the caller's only one.
+func (e Env) ChooseMount() (string, error) {
+	if path := e.Getenv("DMFS_MOUNT"); path != "" {
 		return path, nil
 	}
-	found, err := s.Mounts()
+	found, err := e.Mounts()
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("finding dmfs mounts: %w", err)
@@ -118,7 +125,7 @@ func (s *session) mountPoint() (string, error) {
 		return "", errors.New("no dmfs mount found: make one with 'dmfs mount', or name it in $DMFS_MOUNT")
 	case len(found) > 1:
 		how := "name one with -m or $DMFS_MOUNT"
-		if s.Strict {
+		if e.Strict {
 			how = "name one in $DMFS_MOUNT"
 		}
 		return "", fmt.Errorf("several dmfs mounts, %s:\n\t%s", how, strings.Join(found, "\n\t"))
