@@ -11,6 +11,8 @@ const usageText = `dmfs: the Linux device mapper as an ordinary program
   dmfs mount [-f] [-o OPT,…] [--config FILE] MNT   make a mount; each device is a file in it
   dmfs umount [-lq] MNT…                           flush, unmount, wait until all is written
   dmfs VERB …                                      dmsetup's verbs, on the caller's mount
+  dmfs open DATA NAME                              map a LUKS container, or a verity image
+  dmfs close NAME                                  take it away
   dmfs log-replay LOG [TARGET] …                   list, replay and check a log of log-writes
   dmfs verity-table DATA HASH ROOT                 the table line of an image of veritysetup
 
@@ -35,7 +37,7 @@ Looking
 
   -m MNT, $DMFS_MOUNT            which mount, if there are several
   --json                         with every verb that looks
-  dmfs help mount | umount | log-replay | verity-table
+  dmfs help mount | umount | open | close | log-replay | verity-table
                                  more on these; dmsetup(8) on the verbs
   dmfs --version
 
@@ -68,6 +70,58 @@ by a daemon that died, is unmounted too.
 
   -l, --lazy            detach a busy mount; the daemon serves those who use it until they are done
   -q, --quiet           say nothing if MNT is not mounted
+`
+
+const openText = `dmfs open [OPTION…] DATA NAME
+dmfs open [OPTION…] --root-hash HEX DATA [HASH] NAME
+
+Maps the container on DATA as NAME: a LUKS1 or LUKS2 container of cryptsetup, or a verity image of veritysetup by its superblock. DATA and HASH are
+files, block devices, files of mapped devices, or URIs of network disks. The passphrase is asked for on a terminal; without one it is the first
+line of standard input.
+
+  -M, --type TYPE       luks, luks1, luks2 or verity; found out if not given
+  --header FILE         the header, if it is not on DATA
+  -d, --key-file FILE   the passphrase is what is in FILE, newlines and all; - is standard input
+  --keyfile-offset N, -l, --keyfile-size N
+                        leave N bytes of it out; take N bytes
+  --key-fd N            the passphrase is the first line of file descriptor N
+  --volume-key-file FILE
+                        the volume key itself, in place of a passphrase
+  -S, --key-slot N      try this key slot alone, even one that is not tried otherwise
+  -T, --tries N         how often a terminal is asked; 3 if not given
+  -r, --readonly        the device is read-only
+  --allow-discards      pass discards on: who sees the disk then sees what is in use
+  --integrity-no-journal
+                        no journal on an integrity device: faster, and torn by a power cut
+  --perf-same_cpu_crypt, --perf-submit_from_crypt_cpus, --perf-no_read_workqueue, --perf-no_write_workqueue
+                        flags of the table, which schedule the kernel's work
+  --disable-keyring     done anyway: the key goes to the mount in the table, never through a keyring
+  --test-passphrase     only say, by the exit status, whether the passphrase is right; NAME may be left out
+  --print               print the tables, change nothing; keys are zeroes
+  --showkeys            with --print and --json: the keys
+  --json                say in JSON what was made
+  -m, --mount MNT       the mount to map it in
+
+A verity image:
+  --root-hash HEX       the root digest that veritysetup printed
+  --hash-offset BYTES   where the superblock is on HASH, or on DATA if HASH is not given
+  --fec-device FILE, --fec-offset BYTES, --fec-roots N
+                        where the parity is; N as veritysetup was told, 2 if it was not
+  --ignore-corruption, --restart-on-corruption, --panic-on-corruption, --ignore-zero-blocks, --check-at-most-once
+                        options of the target
+
+Exit status, as cryptsetup's: 0 done; 1 wrong parameters, a malformed header, what is not supported; 2 no key with this
+passphrase, no permission; 3 not enough memory; 4 no such disk, mount or device; 5 it exists already or is in use.
+`
+
+const closeText = `dmfs close [--deferred] NAME
+
+Takes away what dmfs open made of a container: NAME, and the integrity device below it.
+
+  --deferred            as soon as nobody uses it
+  -m, --mount MNT       the mount that it is in
+
+Exit status: as of dmfs open.
 `
 
 const logReplayText = `dmfs log-replay [OPTION…] LOG [TARGET]
@@ -118,6 +172,10 @@ func help(args []string) int {
 			text = mountText
 		case "umount", "unmount":
 			text = umountText
+		case "open":
+			text = openText
+		case "close":
+			text = closeText
 		case "log-replay":
 			text = logReplayText
 		case "verity-table":

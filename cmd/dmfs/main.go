@@ -51,6 +51,10 @@ func run(ctx context.Context, argv []string) int {
 		return logReplayCommand(ctx, args[1:])
 	case "verity-table":
 		return verityTableCommand(args[1:])
+	case "open":
+		return openCommand(ctx, args[1:])
+	case "close":
+		return closeCommand(args[1:])
 	case "help", "--help", "-h":
 		return help(args[1:])
 	case "--version", "-V":

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
 
+	"dmfs/cmd/internal/container"
 	"dmfs/targets/verity"
 )
 
@@ -37,21 +37,9 @@ func printVerityTable(words []string, offsetText string) error {
 	if err != nil || offset < 0 || offset%verity.SuperblockSize != 0 {
 		return fmt.Errorf("--hash-offset %q: want bytes, a multiple of %d", offsetText, verity.SuperblockSize)
 	}
-	f, err := os.Open(hash)
+	s, err := container.ReadVerity(hash, offset)
 	if err != nil {
 		return err
-	}
-	defer f.Close() //nolint:errcheck // read only
-	b := make([]byte, verity.SuperblockSize)
-	if _, err := f.ReadAt(b, offset); err != nil {
-		return fmt.Errorf("%s: superblock at byte %d: %w", hash, offset, err)
-	}
-	s, err := verity.ParseSuperblock(b)
-	if errors.Is(err, verity.ErrNoSuperblock) {
-		err = fmt.Errorf("%w: is it elsewhere (--hash-offset), or was the tree made with --no-superblock?", err)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: byte %d: %w", hash, offset, err)
 	}
 	fmt.Println(s.Spec(data, hash, offset, strings.ToLower(root)))
 	return nil

@@ -1,0 +1,187 @@
+package container
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"dmfs/cmd/internal/dmsetup"
+	"dmfs/fs/control"
+	"dmfs/mapper"
+	"dmfs/targets/crypt/luks"
+)
+
+// load makes the devices of a plan in the mount on dir, all or none.
+func (p *plan) load(dir string, key []byte) error {
+	for i, d := range p.Devices {
+		if err := d.create(dir, key); err != nil {
+			for i--; i >= 0; i-- {
+				err = errors.Join(err, remove(dir, p.Devices[i].Name, false))
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// create makes one device. The command has the key and is in memory for secrets.
+func (d *device) create(dir string, key []byte) error {
+	begin := "create " + mapper.QuoteArg(d.Name) + " " + mapper.QuoteArg("uuid="+d.UUID)
+	if d.ReadOnly {
+		begin += " ro"
+	}
+	parts := []string{begin + " {\n"}
+	for _, l := range d.Lines {
+		parts = append(parts, strconv.FormatUint(uint64(l.Spec.Start), 10)+" "+strconv.FormatUint(uint64(l.Spec.Len), 10)+" "+l.Spec.Type)
+		for i, a := range l.Spec.Args {
+			switch {
+			case i == 1 && l.Null:
+				parts = append(parts, " "+noKey)
+			case i == 1 && l.Keyed:
+				parts = append(parts, " ", keyHere)
+			}
+			parts = append(parts, " "+mapper.QuoteArg(a))
+		}
+		parts = append(parts, "\n")
+	}
+	parts = append(parts, "}\n")
+	command, err := join(parts, key)
+	if err != nil {
+		return err
+	}
+	defer command.Release()
+	if _, err := dmsetup.Exchange(dir, command.Bytes); err != nil {
+		return explain(d.Name, err)
+	}
+	return nil
+}
+
+// keyHere stands for the key's digits. It is no text that a word of a table can be.
+const keyHere = "\x00"
+
+// join puts parts and the key together in memory for secrets.
+func join(parts []string, key []byte) (*luks.Secret, error) {
+	n := 0
+	for _, p := range parts {
+		n += len(p) + 2*len(key) + 1
+	}
+	s, err := luks.NewSecret(n)
+	if err != nil {
+		return nil, err
+	}
+	at := 0
+	for _, p := range parts {
+		switch {
+		case p != keyHere:
+			at += copy(s.Bytes[at:], p)
+		case len(key) == 0:
+			at += copy(s.Bytes[at:], noKey)
+		default:
+			at += hex.Encode(s.Bytes[at:], key)
+		}
+	}
+	s.Bytes = s.Bytes[:at]
+	return s, nil
+}
+
+// explain says of a refusal what can be done about it.
+func explain(name string, err error) error {
+	if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EBUSY) {
+		return failure(Occupied, "%w: who uses it, or has the name, `dmfs ls --tree` shows", err)
+	}
+	if !strings.Contains(err.Error(), name) {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return err
+}
+
+// query returns the devices of the mount on dir.
+func query(dir string) ([]control.Device, error) {
+	reply, err := dmsetup.Exchange(dir, []byte("query\n"))
+	if err != nil {
+		return nil, err
+	}
+	var doc control.Document
+	if err := json.Unmarshal([]byte(reply), &doc); err != nil {
+		return nil, fmt.Errorf("%s does not answer as a mount does: %w", dir, err)
+	}
+	return doc.Devices, nil
+}
+
+// named returns the device of that name, nil if there is none.
+func named(devices []control.Device, name string) *control.Device {
+	for i := range devices {
+		if devices[i].Name == name {
+			return &devices[i]
+		}
+	}
+	return nil
+}
+
+// checkFree refuses a plan whose names are taken, or whose container is open already, before anybody is asked for a passphrase.
+func (p *plan) checkFree(dir, data string) error {
+	devices, err := query(dir)
+	if err != nil {
+		return err
+	}
+	for _, d := range p.Devices {
+		if named(devices, d.Name) != nil {
+			return failure(Occupied, "%s exists already in %s: take another NAME, or close it: dmfs close %s", d.Name, dir, d.Name)
+		}
+	}
+	for _, d := range devices {
+		for _, dep := range d.Deps {
+			if dep.Path == data && strings.HasPrefix(d.UUID, "CRYPT-") && strings.Contains(d.UUID, "-"+strings.ReplaceAll(p.UUID, "-", "")+"-") {
+				return failure(Occupied, "%s is open already, as %s", data, d.Name)
+			}
+		}
+	}
+	return nil
+}
+
+func remove(dir, name string, deferred bool) error {
+	command := "remove " + mapper.QuoteArg(name)
+	if deferred {
+		command += " deferred"
+	}
+	_, err := dmsetup.Exchange(dir, []byte(command+"\n"))
+	return err
+}
+
+// Close removes the device that Open made of a container, and the integrity device below it. Deferred: as soon as nobody uses it.
+func Close(dir, name string, deferred bool) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	devices, err := query(dir)
+	if err != nil {
+		return err
+	}
+	d, below := named(devices, name), named(devices, name+integritySuffix)
+	switch {
+	case d == nil:
+		return failure(NotThere, "%s is not mapped in %s: `dmfs ls` lists what is", name, dir)
+	case !strings.HasPrefix(d.UUID, "CRYPT-"):
+		return fmt.Errorf("%s is not of a container: remove it with `dmfs remove %s`", name, name)
+	case below != nil && !strings.HasPrefix(below.UUID, "CRYPT-INTEGRITY-"):
+		below = nil
+	}
+	err = remove(dir, name, deferred)
+	switch {
+	case errors.Is(err, unix.EBUSY):
+		return failure(Occupied, "%s is in use: unmount what is on it, or close it --deferred, as soon as nobody uses it: %w", name, err)
+	case err != nil:
+		return err
+	case below == nil:
+		return nil
+	}
+	if err := remove(dir, below.Name, deferred); err != nil {
+		return fmt.Errorf("%s is closed, but not the integrity device below it: %w; remove it with `dmfs remove %s`", name, err, below.Name)
+	}
+	return nil
+}

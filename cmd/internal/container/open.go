@@ -1,0 +1,310 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dmfs/targets/crypt/luks"
+)
+
+// Options say what to open and how.
+type Options struct {
+	Data, Name string // Name is not wanted by Test
+	Hash       string // the disk with the tree of a verity image; "" for Data
+	Type       string // "luks", "luks1", "luks2", "verity"; "" to find out
+	Header     string // a detached header; "" if it is on Data
+	Key        KeySource
+	VolumeKey  string // a file with the volume key, in place of a passphrase
+	Slot       int    // negative: all
+	ReadOnly   bool
+	Activation Activation
+	Verity     VerityOptions
+
+	Test     bool // only find out whether the passphrase is right
+	Print    bool // print the tables, change nothing
+	ShowKeys bool // print them with the key
+	JSON     bool
+}
+
+// Activation are the flags with which crypt and integrity devices are made, beside those that the header has.
+type Activation = activation
+
+// An Env is what an invocation has from its surroundings.
+type Env struct {
+	Stdin          *os.File
+	Stdout, Stderr io.Writer
+	// Mount returns the mount point to load into.
+	Mount func() (string, error)
+	// Complain tells the user about what is not fatal.
+	Complain func(error)
+}
+
+// Open opens a container. It blocks as long as the key derivation takes, and ends with ctx; Argon2 may then go on until the process ends.
+func Open(ctx context.Context, env Env, o Options) error {
+	if o.Name != "" || !o.Test {
+		if err := checkName(o.Name); err != nil {
+			return err
+		}
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("keys would be in core dumps: %w", err)
+	}
+	data, err := openDisk(ctx, o.Data)
+	if err != nil {
+		return err
+	}
+	defer data.close() //nolint:errcheck // it was only read
+	isVerity := o.Type == "verity" || o.Type == "" && (o.Hash != "" || o.Verity.Root != "")
+	if isVerity {
+		return openVerity(ctx, env, o, data)
+	}
+	return openLUKS(ctx, env, o, data)
+}
+
+// checkName refuses names that are not stored as they are.
+func checkName(name string) error {
+	const most = 127 - len(integritySuffix)
+	if name == "" || len(name) > most || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789#+-.:=@_") != "" {
+		return fmt.Errorf("NAME %.128q: want 1 to %d letters, digits and #+-.:=@_", name, most)
+	}
+	return nil
+}
+
+func openVerity(ctx context.Context, env Env, o Options, data *disk) error {
+	hash := data
+	if o.Hash != "" {
+		var err error
+		if hash, err = openDisk(ctx, o.Hash); err != nil {
+			return err
+		}
+		defer hash.close() //nolint:errcheck // it was only read
+	}
+	p, err := planVerity(data, hash, o.Name, o.Verity)
+	if err != nil {
+		return err
+	}
+	mnt, err := p.mount(env, o, data)
+	if err != nil {
+		return err
+	}
+	return p.finish(env, o, mnt, nil, -1, 0)
+}
+
+func openLUKS(ctx context.Context, env Env, o Options, data *disk) error {
+	from := data
+	if o.Header != "" {
+		var err error
+		if from, err = openDisk(ctx, o.Header); err != nil {
+			return err
+		}
+		defer from.close() //nolint:errcheck // it was only read
+	}
+	h, err := readHeader(from, o)
+	if err != nil {
+		return err
+	}
+	for _, note := range h.Notes {
+		env.Complain(errors.New(note))
+	}
+	for _, f := range h.Flags {
+		if set := o.Activation.flagNames()[f]; set != nil {
+			*set = true
+			continue
+		}
+		env.Complain(fmt.Errorf("the header asks for the flag %.64q, which changes nothing here", f))
+	}
+	p, err := planLUKS(h, data, o.Name, o.ReadOnly, o.Activation)
+	if err != nil {
+		return fmt.Errorf("%s: %w", from.name, err)
+	}
+	mnt, err := p.mount(env, o, data)
+	if err != nil {
+		return err
+	}
+	n := h.KeySegment()
+	if !p.keyed() || o.Print && !o.ShowKeys && !o.Test {
+		return p.finish(env, o, mnt, nil, -1, h.KeySize(n))
+	}
+	key, slot, err := getKey(ctx, env, h, n, from, o)
+	if err != nil {
+		return err
+	}
+	defer key.Release()
+	if o.Test {
+		return nil
+	}
+	if weak := key.Weakness(); weak != nil {
+		env.Complain(weak)
+	}
+	return p.finish(env, o, mnt, key.Bytes, slot, len(key.Bytes))
+}
+
+// readHeader reads the header and refuses what cannot be opened.
+func readHeader(from *disk, o Options) (*luks.Header, error) {
+	h, err := luks.Read(from, from.size)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", from.name, err)
+	case o.Type == "luks1" && h.Version != 1 || o.Type == "luks2" && h.Version != 2:
+		return nil, fmt.Errorf("%s: it is LUKS%d, not %s", from.name, h.Version, o.Type)
+	case o.Header == "" && h.Segments[0].Offset == 0:
+		return nil, fmt.Errorf("%s: it is a header without data: give the disk with the data as DATA, and this with --header", from.name)
+	}
+	if err := h.MayOpen(); err != nil {
+		return nil, fmt.Errorf("%s: %w", from.name, err)
+	}
+	return h, nil
+}
+
+// getKey gets the volume key of segment n and the number of the slot that it came from, negative for none.
+func getKey(ctx context.Context, env Env, h *luks.Header, n int, from *disk, o Options) (*luks.Secret, int, error) {
+	if o.VolumeKey != "" {
+		return readVolumeKey(ctx, h, n, o)
+	}
+	tries := max(o.Key.Tries, 1)
+	for {
+		passphrase, again, err := o.Key.passphrase(ctx, env.Stdin, env.Stderr, from.name)
+		if err != nil {
+			return nil, 0, err
+		}
+		key, slot, err := unlock(ctx, env, h, n, from, passphrase, o.Slot)
+		if tries--; again && tries > 0 && errors.Is(err, luks.ErrPassphrase) {
+			env.Complain(err)
+			continue
+		}
+		return key, slot, err
+	}
+}
+
+func readVolumeKey(ctx context.Context, h *luks.Header, n int, o Options) (*luks.Secret, int, error) {
+	source := KeySource{File: o.VolumeKey, FileSize: int64(h.KeySize(n)), FD: -1}
+	key, err := source.readFile(nil)
+	if err == nil {
+		err = h.Check(ctx, n, key.Bytes)
+	}
+	if err != nil {
+		key.Release()
+		if errors.Is(err, luks.ErrPassphrase) {
+			err = errors.New("that is not the volume key")
+		}
+		return nil, 0, failure(Failed, "%s: %w", o.VolumeKey, err)
+	}
+	return key, -1, nil
+}
+
+// unlock opens a slot. The passphrase is wiped.
+func unlock(ctx context.Context, env Env, h *luks.Header, n int, from *disk, passphrase *luks.Secret, slot int) (*luks.Secret, int, error) {
+	type result struct {
+		key  *luks.Secret
+		slot int
+		err  error
+	}
+	u := luks.UnlockOptions{Slot: slot, Segment: n, Memory: availableMemory()}
+	show, hide := progress(env.Stderr)
+	u.Trying = show
+	done := make(chan result, 1)
+	go func() { // Argon2 does not look at ctx
+		defer passphrase.Release()
+		key, slot, err := h.Unlock(ctx, from, passphrase.Bytes, u)
+		done <- result{key, slot, err}
+	}()
+	defer hide()
+	select {
+	case r := <-done:
+		return r.key, r.slot, r.err
+	case <-ctx.Done():
+		return nil, 0, errors.New("interrupted")
+	}
+}
+
+// progress returns what shows on a terminal which slot is tried, and for how long, and what takes that away.
+func progress(w io.Writer) (show func(slot int), hide func()) {
+	f, ok := w.(*os.File)
+	if !ok || !isTerminal(f) {
+		return nil, func() {}
+	}
+	slots, end, gone := make(chan int), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		slot, begun, shown := -1, time.Now(), false
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case slot = <-slots:
+				begun = time.Now()
+			case <-tick.C:
+				if slot >= 0 {
+					fmt.Fprintf(f, "\rtrying key slot %d, %d s\x1b[K", slot, int(time.Since(begun).Seconds()))
+					shown = true
+				}
+			case <-end:
+				if shown {
+					fmt.Fprint(f, "\r\x1b[K")
+				}
+				return
+			}
+		}
+	}()
+	show = func(slot int) {
+		select {
+		case slots <- slot:
+		case <-gone:
+		}
+	}
+	return show, func() { close(end); <-gone }
+}
+
+// availableMemory returns how many bytes of memory can be had, 0 if that is not known.
+func availableMemory() uint64 {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "MemAvailable:"); ok {
+			n, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 54)
+			if err == nil {
+				return n << 10
+			}
+		}
+	}
+	return 0
+}
+
+// mount returns the mount that the plan is to be loaded into, "" if it is not to be loaded.
+func (p *plan) mount(env Env, o Options, data *disk) (string, error) {
+	if o.Print || o.Test {
+		return "", nil
+	}
+	mnt, err := env.Mount()
+	if err != nil {
+		return "", failure(NotThere, "%w", err)
+	}
+	return mnt, p.checkFree(mnt, data.name)
+}
+
+// finish loads the plan into the mount, if there is one, and prints it.
+func (p *plan) finish(env Env, o Options, mnt string, key []byte, slot, size int) error {
+	if mnt != "" {
+		if err := p.load(mnt, key); err != nil {
+			return err
+		}
+	}
+	shown := shownKey(key, size, o.ShowKeys)
+	switch {
+	case o.JSON:
+		return p.printJSON(env.Stdout, shown, slot)
+	case o.Print:
+		return p.printText(env.Stdout, shown)
+	}
+	return nil
+}
