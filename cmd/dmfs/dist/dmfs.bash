@@ -7,7 +7,7 @@ _dmfs_devices() {
 
 _dmfs() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb='' w i
-	local own='mount umount log-replay verity-table help --version'
+	local own='mount umount open close log-replay verity-table help --version'
 	local verbs='create remove remove_all suspend resume load reload clear wipe_table rename message ls info deps
 		status table wait mknodes mangle targets version setgeometry splitname stats'
 	COMPREPLY=()
@@ -39,6 +39,10 @@ _dmfs() {
 			return
 		fi
 		;;
+	-M | --type)
+		mapfile -t COMPREPLY < <(compgen -W 'luks luks1 luks2 verity' -- "$cur")
+		return
+		;;
 	--check)
 		mapfile -t COMPREPLY < <(compgen -W 'every-write flush fua mark end' -- "$cur")
 		return
@@ -58,6 +62,22 @@ _dmfs() {
 		*) mapfile -t COMPREPLY < <(compgen -W "$(awk '$9 == "fuse.dmfs" || $8 == "fuse.dmfs" { print $5 }' /proc/self/mountinfo)" -- "$cur") ;;
 		esac
 		;;
+	open)
+		case $cur in
+		-*) mapfile -t COMPREPLY < <(compgen -W '-M --type --header -d --key-file --keyfile-offset -l --keyfile-size --key-fd --volume-key-file
+			-S --key-slot -T --tries -r --readonly --allow-discards --integrity-no-journal --perf-same_cpu_crypt --perf-submit_from_crypt_cpus
+			--perf-no_read_workqueue --perf-no_write_workqueue --disable-keyring --test-passphrase --print --showkeys --json -m --mount
+			--root-hash --hash-offset --fec-device --fec-offset --fec-roots --ignore-corruption --restart-on-corruption --panic-on-corruption
+			--ignore-zero-blocks --check-at-most-once -h --help' -- "$cur") ;;
+		*) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+		esac
+		;;
+	close)
+		case $cur in
+		-*) mapfile -t COMPREPLY < <(compgen -W '--deferred -m --mount -h --help' -- "$cur") ;;
+		*) mapfile -t COMPREPLY < <(compgen -W "$(_dmfs_devices)" -- "$cur") ;;
+		esac
+		;;
 	log-replay)
 		case $cur in
 		-*) mapfile -t COMPREPLY < <(compgen -W '--start-entry --start-mark --end-mark --limit --next-flush --next-fua --fsck --check --in-place
@@ -71,7 +91,7 @@ _dmfs() {
 		*) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
 		esac
 		;;
-	help) mapfile -t COMPREPLY < <(compgen -W 'mount umount log-replay verity-table' -- "$cur") ;;
+	help) mapfile -t COMPREPLY < <(compgen -W 'mount umount open close log-replay verity-table' -- "$cur") ;;
 	*)
 		case $cur in
 		-*) mapfile -t COMPREPLY < <(compgen -W '--table --uuid --minor --readonly --notable --noflush --nolockfs --force --deferred --tree --target --showkeys --concise --inactive --json -c -o' -- "$cur") ;;

@@ -13,6 +13,8 @@ set -l verbs create remove remove_all suspend resume load reload clear wipe_tabl
 complete -c dmfs -f
 complete -c dmfs -n __fish_use_subcommand -a mount -d 'make a mount'
 complete -c dmfs -n __fish_use_subcommand -a umount -d 'flush, unmount, wait until all is written'
+complete -c dmfs -n __fish_use_subcommand -a open -d 'map a LUKS container or a verity image'
+complete -c dmfs -n __fish_use_subcommand -a close -d 'take a container away'
 complete -c dmfs -n __fish_use_subcommand -a log-replay -d 'list, replay and check a log of writes'
 complete -c dmfs -n __fish_use_subcommand -a verity-table -d 'the table line of an image of veritysetup'
 complete -c dmfs -n __fish_use_subcommand -a help -d explain
@@ -31,6 +33,42 @@ complete -c dmfs -n '__fish_seen_subcommand_from umount' -a '(__dmfs_mounts)'
 
 complete -c dmfs -n '__fish_seen_subcommand_from verity-table' -F
 complete -c dmfs -n '__fish_seen_subcommand_from verity-table' -l hash-offset -x -d 'where the superblock is'
+
+complete -c dmfs -n '__fish_seen_subcommand_from open' -F
+complete -c dmfs -n '__fish_seen_subcommand_from open' -s M -l type -x -a 'luks luks1 luks2 verity' -d 'what it is'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l header -r -F -d 'detached header'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -s d -l key-file -r -F -d 'the passphrase as it is'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l keyfile-offset -x -d 'bytes to leave out'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -s l -l keyfile-size -x -d 'bytes to take'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l key-fd -x -d 'its first line is the passphrase'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l volume-key-file -r -F -d 'the volume key'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -s S -l key-slot -x -d 'try it alone'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -s T -l tries -x -d 'how often'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -s r -l readonly -d 'make it read-only'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l allow-discards -d 'pass discards on'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l integrity-no-journal -d 'no journal'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l perf-same_cpu_crypt -d 'flag of the table'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l perf-submit_from_crypt_cpus -d 'flag of the table'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l perf-no_read_workqueue -d 'flag of the table'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l perf-no_write_workqueue -d 'flag of the table'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l disable-keyring -d 'done anyway'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l test-passphrase -d 'only test it'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l print -d 'print the tables'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l showkeys -d 'with keys'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l json -d 'as JSON'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l root-hash -x -d 'root digest'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l hash-offset -x -d 'where the superblock is'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l fec-device -r -F -d 'parity'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l fec-offset -x -d 'where the parity is'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l fec-roots -x -d 'of the parity'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l ignore-corruption -d 'option of verity'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l restart-on-corruption -d 'option of verity'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l panic-on-corruption -d 'option of verity'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l ignore-zero-blocks -d 'option of verity'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l check-at-most-once -d 'option of verity'
+
+complete -c dmfs -n '__fish_seen_subcommand_from close' -a '(__dmfs_devices)'
+complete -c dmfs -n '__fish_seen_subcommand_from close' -l deferred -d 'as soon as nobody uses it'
 
 complete -c dmfs -n '__fish_seen_subcommand_from log-replay' -F
 complete -c dmfs -n '__fish_seen_subcommand_from log-replay' -l start-entry -x -d 'begin with it'
