@@ -55,14 +55,14 @@ func (b *background) start() {
 }
 
 // run commits when it is time, and has room in the journal.
-func (b *background) run(stop <-chan struct{}) {
+func (b *background) run(end context.Context) {
 	ctx := context.Background()
 	t := b.t
 	commit, flush := stopped(), stopped()
 	var waits, flushes bool
 	for {
 		select {
-		case <-stop:
+		case <-end.Done():
 			commit.Stop()
 			flush.Stop()
 			return
@@ -147,12 +147,12 @@ func (t *target) recalculates() bool {
 }
 
 // recalculate computes tags, from where the superblock says on.
-func (b *background) recalculate(stop <-chan struct{}) {
+func (b *background) recalculate(end context.Context) {
 	t := b.t
 	ctx := context.Background()
 	for n := 1; t.recalculates() && t.failure() == nil; n++ {
 		select {
-		case <-stop:
+		case <-end.Done():
 			b.say(t.noteRecalculated(ctx))
 			return
 		default:

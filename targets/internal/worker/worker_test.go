@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"sync/atomic"
 	"testing"
 )
@@ -12,8 +13,8 @@ func TestGroup(t *testing.T) {
 	for range 2 {
 		var ended atomic.Int32
 		for range 3 {
-			g.Start(func(stop <-chan struct{}) {
-				<-stop
+			g.Start(func(ctx context.Context) {
+				<-ctx.Done()
 				ended.Add(1)
 			})
 		}
