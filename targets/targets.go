@@ -16,6 +16,7 @@ import (
 	"dmfs/targets/logwrites"
 	"dmfs/targets/multipath"
 	"dmfs/targets/powercut"
+	"dmfs/targets/snapshot"
 	"dmfs/targets/striped"
 	"dmfs/targets/unstriped"
 	"dmfs/targets/verity"
@@ -29,6 +30,9 @@ func Register(g *mapper.Registry) {
 	g.Register(&unstriped.Type)
 	g.Register(&dmswitch.Type)
 	g.Register(&ebs.Type)
+	for _, t := range snapshot.NewTypes() {
+		g.Register(t)
+	}
 	g.Register(&multipath.Type)
 	g.Register(&verity.Type)
 	g.Register(&integrity.Type)

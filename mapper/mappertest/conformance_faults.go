@@ -57,13 +57,18 @@ func runFault(g *rig, disk, n int) bool {
 	if err := g.readKnown(false); err != nil {
 		// A target that protects itself may refuse I/O after an error, until it is loaded again.
 		wrong(g, err)
+		if g.setup.Forgets {
+			return failed
+		}
 		g.stop()
 		g.start(g.setup.Args)
 		if err := g.readKnown(false); err != nil {
 			g.t.Errorf("after an error and a reload: %v", err)
 		}
 	}
-	checkSurvivor(cut(g, LoseAll))
+	if !g.setup.Forgets {
+		checkSurvivor(cut(g, LoseAll))
+	}
 	return failed
 }
 

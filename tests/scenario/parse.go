@@ -10,10 +10,11 @@ import (
 
 // A Scenario is a sequence of steps.
 type Scenario struct {
-	Name  string // of its file, without the ending
-	About string // what it shows, one or more lines
-	Ours  bool   // it is about targets that the kernel does not have
-	Steps []Step
+	Name    string // of its file, without the ending
+	About   string // what it shows, one or more lines
+	Ours    bool   // it is about targets that the kernel does not have
+	Forgets bool   // what its devices hold is not on its disks once they are removed
+	Steps   []Step
 }
 
 // A Step is one command.
@@ -50,6 +51,9 @@ func (s *Scenario) Text() string {
 	}
 	if s.Ours {
 		b.WriteString("# " + onlyOurs + "\n")
+	}
+	if s.Forgets {
+		b.WriteString("# " + forgets + "\n")
 	}
 	for _, step := range s.Steps {
 		b.WriteString(step.Text() + "\n")
@@ -102,10 +106,17 @@ func Parse(name, text string) (*Scenario, error) {
 // onlyOurs is the line at the head of a scenario that the kernel cannot play.
 const onlyOurs = "only: dmfs"
 
+// forgets is the line at the head of a scenario whose disks nobody can open again.
+const forgets = "forgets"
+
 // head takes a line that comes before the first step.
 func (s *Scenario) head(line string) {
-	if line == onlyOurs {
+	switch line {
+	case onlyOurs:
 		s.Ours = true
+		return
+	case forgets:
+		s.Forgets = true
 		return
 	}
 	s.About = strings.TrimSpace(s.About + "\n" + line)
