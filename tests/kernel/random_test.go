@@ -107,6 +107,7 @@ func exchange(t *testing.T, ds *scenario.Differences, again *scenario.Scenario, 
 		return fmt.Errorf("the kernel on our disks: %w", err)
 	}
 	got, err := playHere(onward, theirs, theirsBack)
+	want, got = again.HandedOver(want), again.HandedOver(got)
 	if err == nil {
 		err = ds.Compare(again.Name, "process", want, got)
 	}
@@ -114,7 +115,9 @@ func exchange(t *testing.T, ds *scenario.Differences, again *scenario.Scenario, 
 		return fmt.Errorf("on each other's disks: %w", err)
 	}
 
+	left := got
 	got, err = playHere(again, oursBack, t.TempDir())
+	got = again.HandedOver(got)
 	if err == nil && got.Hashes() != want.Hashes() {
 		err = fmt.Errorf("the kernel left\n%swhich reads here as\n%s", want.Hashes(), got.Hashes())
 	}
@@ -122,8 +125,9 @@ func exchange(t *testing.T, ds *scenario.Differences, again *scenario.Scenario, 
 		return fmt.Errorf("on our disks, as the kernel has written on: %w", err)
 	}
 	got, err = playThere(t, again, Images{From: theirsBack})
-	if err == nil && got.Hashes() != want.Hashes() {
-		err = fmt.Errorf("we left\n%swhich reads there as\n%s", want.Hashes(), got.Hashes())
+	got = again.HandedOver(got)
+	if err == nil && got.Hashes() != left.Hashes() {
+		err = fmt.Errorf("we left\n%swhich reads there as\n%s", left.Hashes(), got.Hashes())
 	}
 	if err != nil {
 		return fmt.Errorf("the kernel on its disks, as we have written on: %w", err)

@@ -20,10 +20,11 @@ type Difference struct {
 	Ours     string   // a regular expression; what matches in our result
 	Kernel   string   // is this in the kernel's
 	Only     string   // a regular expression of lines that the kernel's result has and ours lacks, in place of Ours and Kernel
+	Both     string   // a regular expression, in place of those; what matches in either result is of one run, and left out
 	Reason   string
 
-	step, ours, only *regexp.Regexp
-	used             map[string]bool // drivers for which it made a difference
+	step, ours, only, both *regexp.Regexp
+	used                   map[string]bool // drivers for which it made a difference
 }
 
 // Differences are all of them.
@@ -48,12 +49,13 @@ func LoadDifferences(path string) (*Differences, error) {
 		if d.Reason == "" || d.Scenario == "" {
 			err = errors.Join(err, fmt.Errorf("%s: difference %d has no scenario or no reason", path, i+1))
 		}
-		var e1, e2, e3 error
+		var e1, e2, e3, e4 error
 		d.step, e1 = regexp.Compile("^(?:" + d.Step + ")$")
 		d.ours, e2 = regexp.Compile("(?s)" + d.Ours)
 		d.only, e3 = regexp.Compile("(?m)^(?:" + d.Only + ")\n?$")
+		d.both, e4 = regexp.Compile("(?s)" + d.Both)
 		d.used = make(map[string]bool)
-		err = errors.Join(err, e1, e2, e3)
+		err = errors.Join(err, e1, e2, e3, e4)
 	}
 	return &Differences{file.Difference}, err
 }
@@ -122,6 +124,9 @@ func (ds *Differences) excused(name, driver string, k Result, ours string) bool 
 
 // apply returns both results without the difference.
 func (d *Difference) apply(ours, kernel string) (o, k string) {
+	if d.Both != "" {
+		return d.both.ReplaceAllString(ours, ""), d.both.ReplaceAllString(kernel, "")
+	}
 	if d.Only == "" {
 		return d.ours.ReplaceAllString(ours, d.Kernel), kernel
 	}

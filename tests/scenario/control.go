@@ -194,7 +194,7 @@ func (p *player) reopen() error {
 
 // again returns the scenario that makes what there is, on disks that have their content.
 func (p *player) again(s *Scenario) *Scenario {
-	a := &Scenario{Name: s.Name, About: "the devices of " + s.Name + " on its disks"}
+	a := &Scenario{Name: s.Name, About: "the devices of " + s.Name + " on its disks", Restless: s.Restless}
 	for _, step := range s.Steps {
 		if step.Words[0] == "disk" {
 			a.Steps = append(a.Steps, step)

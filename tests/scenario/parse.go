@@ -10,11 +10,12 @@ import (
 
 // A Scenario is a sequence of steps.
 type Scenario struct {
-	Name    string // of its file, without the ending
-	About   string // what it shows, one or more lines
-	Ours    bool   // it is about targets that the kernel does not have
-	Forgets bool   // what its devices hold is not on its disks once they are removed
-	Steps   []Step
+	Name     string // of its file, without the ending
+	About    string // what it shows, one or more lines
+	Ours     bool   // it is about targets that the kernel does not have
+	Forgets  bool   // what its devices hold is not on its disks once they are removed
+	Restless bool   // its disks change while nobody writes: they are not compared when they are handed over
+	Steps    []Step
 }
 
 // A Step is one command.
@@ -54,6 +55,9 @@ func (s *Scenario) Text() string {
 	}
 	if s.Forgets {
 		b.WriteString("# " + forgets + "\n")
+	}
+	if s.Restless {
+		b.WriteString("# " + restless + "\n")
 	}
 	for _, step := range s.Steps {
 		b.WriteString(step.Text() + "\n")
@@ -109,6 +113,9 @@ const onlyOurs = "only: dmfs"
 // forgets is the line at the head of a scenario whose disks nobody can open again.
 const forgets = "forgets"
 
+// restless is the line at the head of a scenario with journals that are written back in their own time.
+const restless = "restless"
+
 // head takes a line that comes before the first step.
 func (s *Scenario) head(line string) {
 	switch line {
@@ -117,6 +124,9 @@ func (s *Scenario) head(line string) {
 		return
 	case forgets:
 		s.Forgets = true
+		return
+	case restless:
+		s.Restless = true
 		return
 	}
 	s.About = strings.TrimSpace(s.About + "\n" + line)

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -64,6 +65,22 @@ func (l *LogTail) Fresh(text string) []string {
 		}
 	}
 	return found
+}
+
+// HandedOver returns of t what is compared when the disks of s are handed over.
+func (s *Scenario) HandedOver(t Transcript) Transcript {
+	if !s.Restless {
+		return t
+	}
+	var kept Transcript
+	for _, r := range t {
+		name, isHash := strings.CutPrefix(r.Step, "hash ")
+		isDisk := func(step Step) bool { return step.Words[0] == "disk" && step.Words[1] == name }
+		if !isHash || !slices.ContainsFunc(s.Steps, isDisk) {
+			kept = append(kept, r)
+		}
+	}
+	return kept
 }
 
 // Hashes returns what t says of the contents of devices and disks at the end, which is comparable between scenarios that end in the
