@@ -105,7 +105,9 @@ func (t *target) readTagged(ctx context.Context, r mapper.Request, first, sector
 	}
 	if bad := k.aead.Open(r.Data, r.Data, t.run(heads.Data, r.Tags)); bad >= 0 {
 		clear(r.Data) // what it was decrypted to is nobody's
-		t.host.Logf("%s: INTEGRITY AEAD ERROR, sector %d", mapper.KernelName(t.disk), sector+uint64(bad)<<t.unitSectorsShift)
+		if t.logged.Allow() {
+			t.host.Logf("%s: INTEGRITY AEAD ERROR, sector %d", mapper.KernelName(t.disk), sector+uint64(bad)<<t.unitSectorsShift)
+		}
 		return mapper.ErrProtection
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 
 	"dmfs/mapper"
 	"dmfs/targets/internal/args"
+	"dmfs/targets/internal/ratelimit"
 )
 
 // Type is the crypt target.
@@ -26,7 +27,8 @@ type target struct {
 	disk  mapper.Disk
 	start mapper.Sector // of disk
 
-	keyed atomic.Pointer[keyed] // nil while there is no key
+	keyed  atomic.Pointer[keyed] // nil while there is no key
+	logged ratelimit.Limiter     // of units that do not fit their tag
 
 	mu        sync.Mutex
 	keyName   string // TYPE:DESCRIPTION of a key of the keyring, "" for one from the table

@@ -57,11 +57,11 @@
 //	eboiv          cbc, xts CS, lrw S        elephant       cbc CS
 //	lmk            versions 1 to 3 CS        tcw            cbc CS, xts S
 //
-//	authenticated                        key bytes           tag bytes
-//	capi:gcm(aes)                        16 24 32            4 8 12 to 16
-//	capi:rfc7539(chacha20,poly1305)      32                  16
-//	capi:aegis128                        16                  8 to 16
-//	capi:authenc(hmac(HASH),CIPHER)      CIPHER's + HASH's   1 to HASH's
+//	authenticated                        key bytes           tag bytes       compared
+//	capi:gcm(aes)                        16 24 32            4 8 12 to 16    CS
+//	capi:rfc7539(chacha20,poly1305)      32                  16              S
+//	capi:aegis128                        16                  8 to 16         S
+//	capi:authenc(hmac(HASH),CIPHER)      CIPHER's + HASH's   1 to HASH's     xts CS; cbc with essiv, ctr S
 //
 // HASH is one of those of essiv but blake2, CIPHER one of those above in any mode; the key is CIPHER's, then as many bytes as HASH has. IVs of authenticated ciphers are random, plain, plain64, plain64be, null, benbi, and with authenc essiv. A unit that was changed, or moved, reads as
 // EILSEQ, and the log names its sector. So does one that was never written, unless something wrote tags there.
@@ -109,6 +109,7 @@
 // # Differences from the kernel
 //
 //   - The IVs lmk, tcw, eboiv and elephant are refused with authenticated ciphers; the kernel crashes at lmk.
+//   - integrity:BYTES:none with another IV than random on a device that keeps tags: the kernel stores what lies in memory, here nothing is stored.
 //   - Of the authenticated ciphers ccm is unknown here, and MACs other than hmac.
 //   - What is in keys of the types logon, encrypted and trusted only the kernel can read: they are refused, with EOPNOTSUPP if
 //     the key is there.

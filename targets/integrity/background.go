@@ -128,7 +128,7 @@ func (b *background) makeRoom(ctx context.Context, commit bool) error {
 
 // say logs an error that nobody else is told.
 func (b *background) say(err error) {
-	if err != nil && b.t.logged.allow() {
+	if err != nil && b.t.logged.Allow() {
 		b.t.host.Logf("Error on %v", err)
 	}
 }

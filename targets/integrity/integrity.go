@@ -9,12 +9,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"dmfs/mapper"
 	"dmfs/mapper/secret"
+	"dmfs/targets/internal/ratelimit"
 )
 
 // Type is the integrity target.
@@ -49,7 +49,7 @@ type target struct {
 
 	mismatches atomic.Uint64
 	broken     atomic.Pointer[error] // why all fails
-	logged     limiter
+	logged     ratelimit.Limiter
 	back       background
 }
 
@@ -324,7 +324,7 @@ func (t *target) readDisk(ctx context.Context, r mapper.Request) error {
 	}
 	t.mismatches.Add(1)
 	sector := uint64(r.Start) + uint64(bad)<<t.geometry.blockShift
-	if t.logged.allow() {
+	if t.logged.Allow() {
 		_, minor, _ := strings.Cut(t.host.DeviceNumber(), ":")
 		t.host.Logf("dm-%s: Checksum failed at sector 0x%x", minor, sector)
 	}
@@ -422,24 +422,6 @@ func (t *target) Hints(l *mapper.Limits) {
 	} else if g.blockShift > 0 {
 		l.DiscardGranularity = max(l.DiscardGranularity, 1<<g.blockShift)
 	}
-}
-
-// A limiter lets through so many of a kind of log line, as the kernel does: ten in five seconds.
-type limiter struct {
-	mu    sync.Mutex
-	since time.Time
-	n     int
-}
-
-func (l *limiter) allow() bool {
-	const most, period = 10, 5 * time.Second
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if now := time.Now(); now.Sub(l.since) > period {
-		l.since, l.n = now, 0
-	}
-	l.n++
-	return l.n <= most
 }
 
 // Close wipes the keys.
