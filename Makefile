@@ -17,7 +17,7 @@ SEED ?= 1
 N ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-all check lint race fuzz golden oracle crash fidelity manuals e2e bench bench-aes docs setup install uninstall clean
+.PHONY: help build demo test test-all check lint race fuzz golden oracle crash fidelity manuals e2e bench bench-targets bench-aes docs setup install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,10 @@ bench: build ## side by side with qemu-storage-daemon and nbdfuse; ratios, and b
 	@tests/setup.sh bench
 	@mkdir -p build
 	$(GO) run ./tests/bench -dmfs bin/dmfs -json build/bench.json
+
+bench-targets: build ## crypt, verity and snapshots beside linear, and beside qemu-storage-daemon where it has the like
+	@tests/setup.sh bench
+	for set in crypt verity snapshot; do $(GO) run ./tests/bench -dmfs bin/dmfs -set $$set -dir /dev/shm || exit 1; done
 
 bench-aes: ## AES-XTS and -CBC side by side with openssl, one processor each
 	@tests/bench/aes.sh

@@ -9,16 +9,24 @@
 //	qsd-AIO   qemu-storage-daemon's FUSE export, for each AIO that works here
 //	nbdfuse   nbdkit's file plugin through nbdfuse
 //
-// Usage: go run ./tests/bench -dmfs PATH [-dir DIR]... [-rounds N] [-seconds S] [-json FILE]
+// With -set another set of servers is measured beside linear:
+//
+//	crypt     luks and luks-4k, containers that dmfs opened, and qsd-luks, the like through qemu-storage-daemon
+//	verity    verity, each block verified whenever it is read, and verity-once, with check_at_most_once; only read
+//	snapshot  fresh, a transient snapshot of which every block is the origin's, and kept, a persistent one that has all for itself
+//
+// Usage: go run ./tests/bench -dmfs PATH [-set NAME] [-dir DIR]... [-rounds N] [-seconds S] [-json FILE]
 package main
 
 import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -52,6 +60,7 @@ type options struct {
 	rounds  int
 	seconds float64
 	json    string
+	set     string
 }
 
 func main() {
@@ -61,7 +70,12 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds")
 	flag.Float64Var(&o.seconds, "seconds", 1, "length of each measurement")
 	flag.StringVar(&o.json, "json", "", "write the report to this file as well")
+	flag.StringVar(&o.set, "set", "", "the set of servers, see the package comment")
 	flag.Parse()
+	if _, ok := sets[o.set]; !ok && o.set != "" {
+		fmt.Fprintf(os.Stderr, "bench: no set %q: want %s\n", o.set, strings.Join(slices.Sorted(maps.Keys(sets)), ", "))
+		os.Exit(2)
+	}
 	if len(o.dirs) == 0 {
 		o.dirs = dirs{"/dev/shm", "."}
 	}
@@ -118,12 +132,18 @@ func run(o options) error {
 			return err
 		}
 		r.Places = append(r.Places, *p)
-		printPlace(p)
+		if o.set == "" {
+			printPlace(p)
+		} else {
+			printSet(p, sets[o.set])
+		}
 	}
-	if err := measureService(o, &r); err != nil {
-		return err
+	if o.set == "" {
+		if err := measureService(o, &r); err != nil {
+			return err
+		}
+		printService(&r)
 	}
-	printService(&r)
 	if o.json == "" {
 		return nil
 	}
@@ -146,6 +166,10 @@ func measurePlace(o options, dir string, r *report) (p *place, err error) {
 	}
 	defer os.RemoveAll(tmp) //nolint:errcheck // nothing depends on it
 	servers, leftOut := start(o, tmp)
+	played := workloads
+	if sets[o.set].readOnly {
+		played = slices.DeleteFunc(slices.Clone(workloads), func(w workload) bool { return strings.Contains(w.Name, "write") })
+	}
 	defer func() {
 		for _, s := range servers {
 			if e := s.stop(); e != nil && err == nil {
@@ -158,11 +182,11 @@ func measurePlace(o options, dir string, r *report) (p *place, err error) {
 	}
 	r.LeftOut = append(r.LeftOut, leftOut...)
 	samples := make(map[string]map[string][]float64)
-	for _, w := range workloads {
+	for _, w := range played {
 		samples[w.Name] = make(map[string][]float64)
 	}
 	for round := range o.rounds {
-		for _, w := range workloads {
+		for _, w := range played {
 			for i := range servers {
 				s := &servers[(i+round)%len(servers)]
 				progress("%s: round %d of %d: %s, %s", dir, round+1, o.rounds, w.Name, s.name)

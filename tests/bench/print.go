@@ -60,6 +60,35 @@ func printPlace(p *place) {
 	tw.Flush() //nolint:errcheck // standard output
 }
 
+// printSet prints the medians of a set, and the ratios that it is about.
+func printSet(p *place, set benchSet) {
+	fmt.Printf("\n%s (%s), medians\n", p.Dir, p.FileSystem)
+	tw := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(tw, "workload\tunit\t")
+	for _, s := range set.servers {
+		fmt.Fprintf(tw, "%s\t", s.name)
+	}
+	for _, r := range set.ratios {
+		fmt.Fprintf(tw, "%s/%s\t", r[0], r[1])
+	}
+	fmt.Fprintln(tw)
+	for _, w := range workloads {
+		results := p.Results[w.Name]
+		if results == nil {
+			continue
+		}
+		fmt.Fprintf(tw, "%s\t%s\t", w.Name, w.unit)
+		for _, s := range set.servers {
+			fmt.Fprintf(tw, "%.0f\t", results[s.name])
+		}
+		for _, r := range set.ratios {
+			fmt.Fprintf(tw, "%s\t", ratio(results[r[0]], results[r[1]]))
+		}
+		fmt.Fprintln(tw)
+	}
+	tw.Flush() //nolint:errcheck // standard output
+}
+
 func ratio(a, b float64) string {
 	if a == 0 || b == 0 {
 		return "-"

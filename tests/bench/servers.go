@@ -35,6 +35,12 @@ func start(o options, tmp string) (servers []server, leftOut []string) {
 		s.name = name
 		servers = append(servers, s)
 	}
+	if set, ok := sets[o.set]; ok {
+		for _, c := range set.servers {
+			add(c.name, func(dir string) (server, error) { return c.start(o, dir) })
+		}
+		return servers, leftOut
+	}
 	add("raw", func(dir string) (server, error) {
 		file, err := backing(dir, "raw.img")
 		return server{file: file, stop: func() error { return nil }}, err
