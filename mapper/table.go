@@ -156,7 +156,7 @@ func (t *Table) add(ctx context.Context, s Spec, n int) error {
 	case typ.Features&Singleton != 0 && len(t.segs) > 0:
 		return BadArg("singleton target type must appear alone in table", "the table has %d lines", n)
 	case typ.Features&AlwaysWriteable != 0 && t.readOnly:
-		return shape(s.Type+": target type may not be included in a read-only table", "load it without read-only")
+		return BadArg("target type may not be included in a read-only table", "load it without read-only")
 	case len(t.segs) > 0 && t.segs[0].typ != typ && (typ.Features|t.segs[0].typ.Features)&Immutable != 0:
 		return BadArg("immutable target type cannot be mixed with other target types", "the table has %d lines", n)
 	}
