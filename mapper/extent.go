@@ -9,7 +9,7 @@ import "context"
 // is beyond counts as data.
 const maxExtentSteps = 1 << 16
 
-// A Measurer is a disk that knows how much of a range is data without looking for the holes.
+// A Measurer is a disk, or a target, that knows how much of a range is data without looking for the holes.
 type Measurer interface {
 	// Allocated returns how many of the n sectors from s on are data. ok is false if it cannot tell.
 	Allocated(s, n Sector) (data Sector, ok bool)
@@ -114,7 +114,15 @@ func (t *Table) allocated(ctx context.Context, s, n Sector) (sum Sector) {
 		stop := min(end, seg.end)
 		_, forwards := seg.target.(Remapper)
 		a, lists := seg.target.(Areaser)
-		if forwards && lists && s == seg.start && stop == seg.end {
+		whole := s == seg.start && stop == seg.end
+		if m, ok := seg.target.(Measurer); ok && whole {
+			if data, ok := m.Allocated(0, seg.end-seg.start); ok {
+				sum += data
+				s = stop
+				continue
+			}
+		}
+		if forwards && lists && whole {
 			for _, area := range a.Areas() {
 				sum += allocatedOn(ctx, area)
 			}
