@@ -233,6 +233,9 @@ func Continue(again *Scenario) *Scenario {
 			}
 			alone = alone || l.Type == "multipath"
 		}
+		if step.Table[0].Type == "thin-pool" { // its blocks are those of thin devices
+			continue
+		}
 		if alone {
 			leftAlone["@"+step.Words[1]+"@"] = true
 			continue

@@ -25,7 +25,8 @@ const patience = 2 * time.Second
 type player struct {
 	d       Driver
 	disks   []string
-	devices []*device // in the order they were made
+	private map[string]bool // disks whose content is not told at the end
+	devices []*device       // in the order they were made
 	open    map[string]func()
 	begun   map[string]chan string
 	stuck   []chan string // I/O that did not end
@@ -134,15 +135,28 @@ func (p *player) final(t *Transcript) error {
 	}
 	var devices []string
 	for _, dev := range p.devices {
-		if i, err := p.d.Info(dev.Name); err == nil && i.Live && !i.Suspended {
+		if i, err := p.d.Info(dev.Name); err == nil && i.Live && !i.Suspended && !p.onPrivate(dev) {
 			devices = append(devices, dev.Name)
 		}
 	}
-	for _, name := range append(devices, p.disks...) {
+	told := slices.DeleteFunc(slices.Clone(p.disks), func(name string) bool { return p.private[name] })
+	for _, name := range append(devices, told...) {
 		text, err := p.hash(name)
 		*t = append(*t, Result{Step: "hash " + name, Text: p.withLog(text, err)})
 	}
 	return nil
+}
+
+// onPrivate reports whether dev keeps metadata on a disk, and so decides by itself where data go.
+func (p *player) onPrivate(dev *device) bool {
+	for _, l := range dev.Table {
+		for word := range strings.FieldsSeq(l.Params) {
+			if p.private[strings.Trim(word, "@")] {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // end takes everything down, after what still waits.
@@ -264,7 +278,12 @@ func (p *player) disk(w []string) error {
 		return err
 	}
 	block := mapper.SectorSize
-	if len(w) > 2 {
+	if len(w) > 2 && w[2] == "metadata" {
+		if p.private == nil {
+			p.private = make(map[string]bool)
+		}
+		p.private[w[0]] = true
+	} else if len(w) > 2 {
 		if block, err = strconv.Atoi(w[2]); err != nil {
 			return err
 		}
