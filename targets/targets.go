@@ -18,6 +18,7 @@ import (
 	"dmfs/targets/powercut"
 	"dmfs/targets/snapshot"
 	"dmfs/targets/striped"
+	"dmfs/targets/thin"
 	"dmfs/targets/unstriped"
 	"dmfs/targets/verity"
 	"dmfs/targets/zero"
@@ -34,6 +35,9 @@ func Register(g *mapper.Registry) {
 		g.Register(t)
 	}
 	g.Register(&multipath.Type)
+	for _, t := range thin.NewTypes() {
+		g.Register(t)
+	}
 	g.Register(&verity.Type)
 	g.Register(&integrity.Type)
 	g.Register(&crypt.Type)

@@ -1,0 +1,135 @@
+package thin
+
+import (
+	"context"
+	"fmt"
+
+	"dmfs/mapper"
+)
+
+// A batch is one commit for all who asked for it before it began.
+type batch struct {
+	done chan struct{}
+	err  error
+}
+
+// change lets f change the metadata. The turn is held.
+func (p *pool) change(ctx context.Context, what string, f func(ctx context.Context) error) error {
+	if mode(p.mode.Load()) >= modeOutOfMetadata {
+		return mapper.ErrIO
+	}
+	ctx = context.WithoutCancel(ctx) // a half-made change is finished
+	if err := p.look.Lock(ctx); err != nil {
+		return err
+	}
+	err := f(ctx)
+	p.look.Unlock()
+	if err != nil && !refusal(err) {
+		p.failed(ctx, what, err)
+		return fmt.Errorf("%s: %w: %w", what, mapper.ErrIO, err)
+	}
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
+	return err
+}
+
+// changed notes that the transaction changes d.
+func (p *pool) changed(d *device) { d.changedIn.Store(p.seq.Load()) }
+
+// uncommitted reports whether there are changes of d that a power cut would undo.
+func (p *pool) uncommitted(d *device) bool { return d.changedIn.Load() > p.durable.Load() }
+
+// commit makes durable all changes that were complete when it was called, and what was written to the data disk. Calls that come while a commit runs
+// are served together by the next one. ctx ends the wait only.
+func (p *pool) commit(ctx context.Context) error {
+	p.mu.Lock()
+	b := p.batch
+	if b == nil {
+		b = &batch{done: make(chan struct{})}
+		p.batch = b
+	}
+	p.mu.Unlock()
+	select {
+	case <-b.done:
+		return b.err
+	case p.turn <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	p.mu.Lock()
+	mine := p.batch == b
+	if mine {
+		p.batch = nil
+	}
+	p.mu.Unlock()
+	if mine {
+		b.err = p.commitNow(ctx)
+		close(b.done)
+	}
+	p.leave()
+	<-b.done
+	return b.err
+}
+
+// commitNow commits. The turn is held. If there is nothing to commit only the data disk is flushed.
+func (p *pool) commitNow(ctx context.Context) error {
+	if mode(p.mode.Load()) >= modeOutOfMetadata {
+		return fmt.Errorf("the metadata is read-only: %w", mapper.ErrIO)
+	}
+	ctx = context.WithoutCancel(ctx)
+	if !p.md.tm.Changed() {
+		return p.flushData(ctx)
+	}
+	if err := p.look.Lock(ctx); err != nil {
+		return err
+	}
+	err := p.md.prepare(ctx)
+	p.look.Unlock()
+	number := p.seq.Load()
+	p.seq.Add(1)
+	if err == nil {
+		err = p.flushData(ctx)
+	}
+	if err == nil {
+		err = p.md.write(ctx)
+	}
+	if err != nil {
+		p.failed(ctx, "dm_pool_commit_metadata", err)
+		return fmt.Errorf("commit: %w", err)
+	}
+	p.md.tm.Committed()
+	p.durable.Store(number)
+	p.trim(ctx)
+	p.checkMetadataSpace()
+	p.checkDataSpace()
+	return nil
+}
+
+// flushData flushes the data disk.
+func (p *pool) flushData(ctx context.Context) error {
+	return p.data.Submit(ctx, mapper.Request{Op: mapper.OpFlush})
+}
+
+// failed gives up the transaction: the metadata is that of the last commit again, and is not changed any more. The turn is held.
+func (p *pool) failed(ctx context.Context, what string, err error) {
+	p.logf("metadata operation '%s' failed: error = -%d", what, mapper.Errno(err))
+	p.logf("aborting current metadata transaction")
+	if lockErr := p.look.Lock(ctx); lockErr != nil {
+		return
+	}
+	abortErr := p.md.abort(ctx)
+	p.look.Unlock()
+	p.seq.Add(1)
+	if abortErr != nil {
+		p.logf("failed to abort metadata transaction")
+		p.setMode(modeFail)
+	}
+	if err := p.md.setNeedsCheck(ctx); err != nil {
+		p.logf("failed to set 'needs_check' flag in metadata")
+		p.setMode(modeFail)
+	}
+	p.setMode(modeReadOnly)
+	p.logf("remove the thin devices and the pool, run thin_check, and thin_repair or thin_check --clear-needs-check-flag, on %s", mapper.DiskName(p.meta))
+}

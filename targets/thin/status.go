@@ -1,0 +1,94 @@
+package thin
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"dmfs/targets/pdata"
+)
+
+// Status returns the status of the pool. Unless noFlush it commits first, so that the numbers are those on the disk.
+func (t *poolTarget) Status(ctx context.Context, noFlush bool) (string, error) {
+	p := t.pool
+	if mode(p.mode.Load()) == modeFail {
+		return "Fail", nil
+	}
+	if err := p.take(ctx); err != nil {
+		return "", err
+	}
+	defer p.leave()
+	if p.blank {
+		return "Error", nil
+	}
+	p.mu.Lock()
+	shut := p.shut
+	p.mu.Unlock()
+	if !noFlush && !shut && p.md.tm.Changed() {
+		_ = p.commitNow(ctx) // an error shows in the mode
+	}
+	m := mode(p.mode.Load())
+	if m == modeFail {
+		return "Fail", nil
+	}
+	return p.status(m), nil
+}
+
+// status composes the line. The turn is held.
+func (p *pool) status(m mode) string {
+	md := p.md
+	p.mu.Lock()
+	f := p.features
+	p.mu.Unlock()
+	held, state, discards, full, check := "-", "rw", "discard_passdown", "queue_if_no_space", "-"
+	if md.super.held != 0 {
+		held = strconv.FormatUint(uint64(md.super.held), 10)
+	}
+	switch {
+	case m == modeOutOfData:
+		state = "out_of_data_space"
+	case m >= modeOutOfMetadata:
+		state = "ro"
+	}
+	switch {
+	case f.ignoreDiscard:
+		discards = "ignore_discard"
+	case f.noPassdown:
+		discards = "no_discard_passdown"
+	}
+	if f.errorIfNoSpace {
+		full = "error_if_no_space"
+	}
+	if md.needsCheck() {
+		check = "needs_check"
+	}
+	meta, data := md.tm.Meta().Blocks(), md.data.Blocks()
+	return fmt.Sprintf("%d %d/%d %d/%d %s %s %s %s %s %d ", md.super.transaction, meta-md.freeMeta(), meta, data-p.freeData(), data,
+		held, state, discards, full, check, p.metaThreshold())
+}
+
+// freeData returns how many data blocks can be allocated before the next commit, those in the making included.
+func (p *pool) freeData() pdata.Block { return p.md.data.Free() }
+
+// Status returns the mapped sectors and the highest of them.
+func (t *target) Status(ctx context.Context, _ bool) (string, error) {
+	p := t.pool
+	if mode(p.mode.Load()) == modeFail {
+		return "Fail", nil
+	}
+	if err := p.look.Share(ctx); err != nil {
+		return "", err
+	}
+	defer p.look.Unshare()
+	mapped := t.dev.mapped * uint64(p.blockSectors)
+	if t.dev.mapped == 0 {
+		return "0 -", nil
+	}
+	var v [mappingSize]byte
+	high, err := p.md.sub.Highest(ctx, t.dev.root, v[:])
+	if err != nil {
+		p.logf("dm_thin_get_highest_mapped_block returned -%d", 5)
+		return "Error", nil //nolint:nilerr // the status says it
+	}
+	return fmt.Sprintf("%d %d", mapped, (high+1)*uint64(p.blockSectors)-1), nil
+}
