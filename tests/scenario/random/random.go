@@ -18,6 +18,7 @@ type maker struct {
 	serial  int
 	fails   bool // a table has a target that fails: how much of a failed zeroing was done is nobody's promise
 	onePath bool // a table has a switch target, of which the kernel sends a discard of several regions down one path
+	thin    bool // thin devices are below: the kernel cuts discards at multiples of a thin block, counted on whatever stands on them, and may leave no block whole
 	grain   int  // offsets and lengths are multiples, in sectors: 8 if a disk has blocks of 4096 bytes
 }
 
@@ -59,6 +60,9 @@ type device struct {
 func Make(seed uint64) *scenario.Scenario {
 	m := &maker{Rand: rand.New(rand.NewPCG(seed, 0)), grain: 1}
 	m.makeDisks()
+	if m.IntN(4) == 0 {
+		m.makeThin()
+	}
 	for range 1 + m.IntN(4) {
 		m.create()
 	}
@@ -280,7 +284,7 @@ func (m *maker) operation() {
 		start = max(0, d.size-m.IntN(6))
 	}
 	op := m.IntN(9)
-	if m.onePath && op == 1 {
+	if (m.onePath || m.thin) && op == 1 {
 		op = 3
 	}
 	if m.fails {
