@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -74,13 +72,10 @@ type cut struct {
 }
 
 // The power is cut at every write to the disks of a workload, with three outcomes each. Whatever is then on them opens; no block has a tag that
-// does not match; every block is the old one or a newer one as a whole, and what was flushed is there. DMFS_CRASHES is how many states
-// are tried of each device; without it a few.
+// does not match; every block is the old one or a newer one as a whole, and what was flushed is there. A number of states is tried of each
+// device.
 func TestPowerCuts(t *testing.T) {
-	most := 120
-	if n, err := strconv.Atoi(os.Getenv("DMFS_CRASHES")); err == nil {
-		most = n
-	}
+	most := mappertest.Cuts(120)
 	for name, line := range crashLines {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -117,14 +115,6 @@ func (s stack) close() {
 	}
 }
 
-// cuts returns how many states a crash test looks at.
-func cuts(few int) int {
-	if n, err := strconv.Atoi(os.Getenv("DMFS_CRASHES")); err == nil {
-		return n
-	}
-	return few
-}
-
 // A state is disks as a power cut left them, and what may be on the devices.
 type state struct {
 	power                 *mappertest.Power
@@ -136,7 +126,7 @@ type state struct {
 func TestPowerCuts(t *testing.T) {
 	seed := mappertest.Seed(t)
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	for left := cuts(120); left > 0; {
+	for left := mappertest.Cuts(120); left > 0; {
 		left -= crashRun(t, rnd, left, false)
 	}
 }
@@ -145,7 +135,7 @@ func TestPowerCuts(t *testing.T) {
 func TestPowerCutsWhileMerging(t *testing.T) {
 	seed := mappertest.Seed(t)
 	rnd := rand.New(rand.NewPCG(seed, 2))
-	for left := cuts(80); left > 0; {
+	for left := mappertest.Cuts(80); left > 0; {
 		left -= crashRun(t, rnd, left, true)
 	}
 }

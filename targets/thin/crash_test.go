@@ -4,22 +4,12 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"sync"
 	"testing"
 
 	"dmfs/mapper"
 	"dmfs/mapper/mappertest"
 )
-
-// cuts returns how many states a test looks at.
-func cuts(few int) int {
-	if n, err := strconv.Atoi(os.Getenv("DMFS_CRASHES")); err == nil {
-		return n
-	}
-	return few
-}
 
 // A state is a pair of disks after a power cut, and what must be there.
 type state struct {
@@ -35,7 +25,7 @@ type state struct {
 func TestPowerCuts(t *testing.T) {
 	seed := mappertest.Seed(t)
 	tools := 0
-	for round, states, most := uint64(0), 0, cuts(250); states < most && !t.Failed(); round++ {
+	for round, states, most := uint64(0), 0, mappertest.Cuts(250); states < most && !t.Failed(); round++ {
 		var list []state
 		runUntilCut(t, seed+round, 1+int(round%5), func(s state) { list = append(list, s) })
 		for i, s := range list {
