@@ -94,7 +94,7 @@ func TestInProcess(t *testing.T) {
 // read what changed.
 func TestGoldens(t *testing.T) {
 	g := boot(t)
-	list, _ := load(t)
+	list, ds := load(t)
 	for _, s := range list {
 		t.Run(s.Name, func(t *testing.T) {
 			if s.Ours {
@@ -114,8 +114,7 @@ func TestGoldens(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			none := &scenario.Differences{}
-			if err := none.Compare(s.Name, "kernel "+g.Release, want, got); err != nil {
+			if err := ds.OfOneRun().Compare(s.Name, "kernel "+g.Release, want, got); err != nil {
 				t.Errorf("the kernel differs from its golden; if it is another kernel, `make golden` records it:\n%v", err)
 			}
 		})

@@ -63,6 +63,17 @@ func LoadDifferences(path string) (*Differences, error) {
 // All returns the differences in the order of the file.
 func (ds *Differences) All() []*Difference { return ds.list }
 
+// OfOneRun returns those that say what is of one run, which the kernel does not repeat either.
+func (ds *Differences) OfOneRun() *Differences {
+	var list []*Difference
+	for _, d := range ds.list {
+		if d.Both != "" && len(d.In) == 0 {
+			list = append(list, d)
+		}
+	}
+	return &Differences{list}
+}
+
 // Applies reports whether d is about a scenario played by a driver.
 func (d *Difference) Applies(scenario, driver string) bool {
 	ok, err := filepath.Match(d.Scenario, scenario)
