@@ -20,6 +20,7 @@ type Device struct {
 	live  atomic.Pointer[Table]
 	epoch atomic.Pointer[chan struct{}] // closed at each resume; requeued requests wait for it
 	locks rangeLocks
+	stats stats
 
 	// ctl holds a token while a control operation (load, suspend, resume, remove) runs.
 	ctl chan struct{}

@@ -114,7 +114,7 @@ func (d *Device) Message(ctx context.Context, s Sector, args []string) (string, 
 		return "", d.refuseMessage("Empty message received.", "")
 	}
 	if strings.HasPrefix(args[0], "@") {
-		return "", d.coreMessage(args)
+		return d.coreMessage(args)
 	}
 	t, release := d.hold(LiveSlot)
 	defer release()
@@ -149,17 +149,20 @@ func reasonOf(err error) string {
 }
 
 // coreMessage answers messages that are for no target.
-func (d *Device) coreMessage(args []string) error {
+func (d *Device) coreMessage(args []string) (string, error) {
+	if strings.HasPrefix(args[0], "@stats_") {
+		return d.statMessage(args)
+	}
 	if args[0] == "@cancel_deferred_remove" {
 		if len(args) != 1 {
-			return d.refuseMessage("Invalid arguments for @cancel_deferred_remove", fmt.Sprintf("%d, want none", len(args)-1))
+			return "", d.refuseMessage("Invalid arguments for @cancel_deferred_remove", fmt.Sprintf("%d, want none", len(args)-1))
 		}
 		d.mgr.mu.Lock()
 		defer d.mgr.mu.Unlock()
 		d.deferred = false
-		return nil
+		return "", nil
 	}
-	return d.refuseMessage("Unsupported message sent to DM core: "+args[0], "")
+	return "", d.refuseMessage("Unsupported message sent to DM core: "+args[0], "")
 }
 
 func (d *Device) refuseMessage(reason, detail string) error {

@@ -20,6 +20,17 @@ func (t *Table) submit(ctx context.Context, r Request) error {
 	if r.Op == OpDiscard && t.limits.MaxDiscard == 0 {
 		return ErrNotSupported // whatever the segments at hand could do: a device discards as a whole or not at all
 	}
+	if regions := t.dev.stats.active.Load(); regions != nil {
+		began := beginStats(*regions, r)
+		err := t.carry(ctx, r)
+		endStats(*regions, r, began)
+		return err
+	}
+	return t.carry(ctx, r)
+}
+
+// carry carries out r, whole or in pieces.
+func (t *Table) carry(ctx context.Context, r Request) error {
 	seg := t.find(r.Start)
 	if seg.whole(r) == r.Count {
 		return t.submitPiece(ctx, seg, r)
