@@ -1,6 +1,7 @@
 package mappertest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -53,6 +54,9 @@ type Setup struct {
 	// SmallerBlocks says that the target's logical block may be smaller than those of its disks.
 	SmallerBlocks bool
 
+	// WaitsForMending says that a request whose I/O fails waits until somebody mends the device, so that faults are left out.
+	WaitsForMending bool
+
 	// FlushesMore says that a flush may reach a disk more than once (a commit of metadata, say).
 	FlushesMore bool
 
@@ -68,6 +72,7 @@ type DiskSpec struct {
 	Sectors mapper.Sector // size
 	Limits  mapper.Limits // zero: DefaultLimits
 	NoFlush bool          // the target promises nothing durable on it: a flush need not reach it
+	NoDisk  unix.Errno    // as that of the Setup, for this disk alone
 }
 
 // TestTarget tests what every target must do (see the contract of mapper.Target) for one target in one setup:
@@ -118,7 +123,7 @@ func TestTarget(t *testing.T, typ *mapper.Type, setup Setup) {
 		})
 	}
 	t.Run("arguments", func(t *testing.T) { testArgs(t, typ, &setup) })
-	if setup.Kind.writable() {
+	if setup.Kind.writable() && !setup.WaitsForMending {
 		t.Run("faults", func(t *testing.T) { testFaults(t, typ, &setup) })
 	}
 }
@@ -454,13 +459,11 @@ func testArgs(t *testing.T, typ *mapper.Type, setup *Setup) {
 			args[n] = bad
 			_ = try(args)
 		}
-		if isDisk := func(d DiskSpec) bool { return d.Name == setup.Args[n] }; slices.ContainsFunc(setup.Disks, isDisk) {
+		isDisk := func(d DiskSpec) bool { return d.Name == setup.Args[n] }
+		if i := slices.IndexFunc(setup.Disks, isDisk); i >= 0 {
 			args := slices.Clone(setup.Args)
 			args[n] = "/dev/nosuch"
-			want := setup.NoDisk
-			if want == 0 {
-				want = unix.ENODEV
-			}
+			want := cmp.Or(setup.Disks[i].NoDisk, setup.NoDisk, unix.ENODEV)
 			if err := try(args); mapper.Errno(err) != want {
 				t.Errorf("New(%q): %v: want an error with errno %v", args, err, want)
 			}
