@@ -31,7 +31,7 @@ var looseStatus = map[string]string{
 }
 
 // settles are the targets whose status was taken when they had done what they do by themselves.
-var settles = map[string]bool{"snapshot-merge": true}
+var settles = map[string]bool{"snapshot-merge": true, "mirror": true}
 
 // patience bounds the wait for that.
 const patience = 30 * time.Second
