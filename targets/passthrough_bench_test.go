@@ -29,6 +29,7 @@ var passThrough = []struct {
 	{"switch 3 paths", "switch 3 1024 0 a 0 b 0 a 0", 0},
 	{"multipath round-robin", "multipath 0 0 1 1 round-robin 0 2 1 a 1 b 1", 0},
 	{"multipath service-time", "multipath 0 0 1 1 service-time 0 2 0 a b", 0},
+	{"mirror", "mirror core 2 128 nosync 2 a 0 b 0", 9}, // a goroutine for the other leg, and what it is told
 	{"inject without rules", "inject a 0", 0},
 	{"inject 3 rules", "inject a 0 error op=discard error sectors=65000+8 nth=1000000000 lost op=discard", 0},
 	{"powercut", "powercut a 0", 0},

@@ -14,6 +14,7 @@ import (
 	"dmfs/targets/integrity"
 	"dmfs/targets/linear"
 	"dmfs/targets/logwrites"
+	"dmfs/targets/mirror"
 	"dmfs/targets/multipath"
 	"dmfs/targets/powercut"
 	"dmfs/targets/snapshot"
@@ -29,6 +30,7 @@ func Register(g *mapper.Registry) {
 	g.Register(&linear.Type)
 	g.Register(&striped.Type)
 	g.Register(&unstriped.Type)
+	g.Register(&mirror.Type)
 	g.Register(&dmswitch.Type)
 	g.Register(&ebs.Type)
 	for _, t := range snapshot.NewTypes() {
