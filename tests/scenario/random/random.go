@@ -188,6 +188,8 @@ func (m *maker) segment(device string, length int, exact bool) (text string, n i
 		text, n, t = m.dust(device, length)
 	case 11, 12:
 		text, n = m.crypted(device, length)
+	case 13:
+		text, n = m.mirror(length)
 	}
 	if n > 0 {
 		return text, n, t

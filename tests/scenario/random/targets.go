@@ -122,6 +122,26 @@ func (m *maker) dust(device string, length int) (text string, n int, t *talker) 
 	return fmt.Sprintf("dust @%s@ %d %d", name, start, block*512), length, &talker{length: length, first: "quiet", say: say}
 }
 
+// mirror returns a mirror target that copies nothing, 0 if there is no room. It stands on disks alone: legs that fail or lose what is
+// written have it say more or less of that, as it finds out.
+func (m *maker) mirror(length int) (text string, n int) {
+	region := m.grain * 2 << m.IntN(6)
+	if region > length {
+		return "", 0
+	}
+	legs := 2 + m.IntN(3)
+	text = fmt.Sprintf("mirror core 2 %d nosync %d", region, legs)
+	for range legs {
+		d := m.disks[m.IntN(len(m.disks))]
+		start, ok := d.take(m, length)
+		if !ok {
+			return "", 0
+		}
+		text += fmt.Sprintf(" @%s@ %d", d.name, start)
+	}
+	return text + []string{"", " 1 handle_errors"}[m.IntN(2)], length
+}
+
 // ciphers are what a crypt target may be, with the bytes of its key.
 var ciphers = []struct {
 	name string
