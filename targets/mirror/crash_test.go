@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 
@@ -26,13 +24,9 @@ type survivor struct {
 }
 
 // The power is cut before requests of the legs and of the log, while a mirror is written. After the resync the legs are alike, and
-// what was flushed is there. A leg is never written while the log that would survive calls the region clean. DMFS_CRASH_STATES
-// asks for more states than the 300.
+// what was flushed is there. A leg is never written while the log that would survive calls the region clean.
 func TestPowerCuts(t *testing.T) {
-	states := 300
-	if n, err := strconv.Atoi(os.Getenv("DMFS_CRASH_STATES")); err == nil {
-		states = n
-	}
+	states := mappertest.Cuts(300)
 	seed := mappertest.Seed(t)
 	for round := uint64(0); states > 0; round++ {
 		survivors := crashRound(t, seed+round)

@@ -2,10 +2,9 @@ package mirror
 
 import (
 	"context"
-	"sync"
-	"time"
 
 	"dmfs/mapper"
+	"dmfs/targets/internal/ratelimit"
 )
 
 // Kinds of failures of a leg, as bits.
@@ -117,31 +116,12 @@ func (t *target) hold(ctx context.Context) error {
 	return mapper.ErrIO
 }
 
-// limiters bound how often lines that any request may cause are logged, as the kernel does.
-type limiters struct{ retried, failing, unread, syncRead, syncWrite limiter }
+// limiters bound how often lines that any request may cause are logged.
+type limiters struct{ retried, failing, unread, syncRead, syncWrite ratelimit.Limiter }
 
-// A limiter lets through limitBurst lines in limitInterval.
-type limiter struct {
-	mu    sync.Mutex
-	began time.Time
-	lines int
-}
-
-const (
-	limitInterval = 5 * time.Second
-	limitBurst    = 10
-)
-
-// logf logs a line unless there were many.
-func (l *limiter) logf(h mapper.Host, format string, args ...any) {
-	l.mu.Lock()
-	if now := time.Now(); now.Sub(l.began) > limitInterval {
-		l.began, l.lines = now, 0
-	}
-	l.lines++
-	silent := l.lines > limitBurst
-	l.mu.Unlock()
-	if !silent {
-		h.LogFrom(module, format, args...)
+// logSome logs a line that l lets through.
+func (t *target) logSome(l *ratelimit.Limiter, format string, args ...any) {
+	if l.Allow() {
+		t.host.LogFrom(module, format, args...)
 	}
 }

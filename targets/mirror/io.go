@@ -75,7 +75,7 @@ func (t *target) readAgain(ctx context.Context, id int, r mapper.Request) error 
 			i = -1
 		}
 		if i < 0 {
-			t.limits.unread.logf(t.host, "Mirror read failed.")
+			t.logSome(&t.limits.unread, "Mirror read failed.")
 			return mapper.ErrIO
 		}
 		err := t.readLeg(ctx, i, r)
@@ -85,11 +85,11 @@ func (t *target) readAgain(ctx context.Context, id int, r mapper.Request) error 
 		name := mapper.DiskName(t.legs[i].disk)
 		t.fail(i, readFailure)
 		if !t.readable(id) {
-			t.limits.failing.logf(t.host, "Read failure on mirror device %s.  Failing I/O.", name)
-			t.limits.unread.logf(t.host, "Mirror read failed.")
+			t.logSome(&t.limits.failing, "Read failure on mirror device %s.  Failing I/O.", name)
+			t.logSome(&t.limits.unread, "Mirror read failed.")
 			return err
 		}
-		t.limits.retried.logf(t.host, "Read failure on mirror device %s.  Trying alternative device.", name)
+		t.logSome(&t.limits.retried, "Read failure on mirror device %s.  Trying alternative device.", name)
 	}
 }
 

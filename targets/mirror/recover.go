@@ -117,7 +117,7 @@ func (t *target) copyRegion(ctx context.Context, id int, buf []byte) (copied, al
 		r := mapper.Request{Op: mapper.OpRead, Start: at, Count: n, Data: buf[:n.Bytes()]}
 		if err := t.legs[primary].disk.Submit(ctx, t.legs[primary].on(r)); err != nil {
 			if !interrupted(err) {
-				t.limits.syncRead.logf(t.host, "Unable to read primary mirror during recovery")
+				t.logSome(&t.limits.syncRead, "Unable to read primary mirror during recovery")
 				t.fail(primary, syncFailure)
 			}
 			return false, false
@@ -136,7 +136,7 @@ func (t *target) copyRegion(ctx context.Context, id int, buf []byte) (copied, al
 	if failed == 0 {
 		return true, true
 	}
-	t.limits.syncWrite.logf(t.host, "Write error during recovery (error = 0x%x)", failed)
+	t.logSome(&t.limits.syncWrite, "Write error during recovery (error = 0x%x)", failed)
 	for i, bit := 0, 0; i < len(t.legs); i++ {
 		if i == primary {
 			continue
