@@ -196,7 +196,7 @@ func (p *player) reopen() error {
 func (p *player) again(s *Scenario) *Scenario {
 	a := &Scenario{Name: s.Name, About: "the devices of " + s.Name + " on its disks", Restless: s.Restless}
 	for _, step := range s.Steps {
-		if step.Words[0] == "disk" {
+		if w := step.Words[0]; w == "disk" || w == "scratch" {
 			a.Steps = append(a.Steps, step)
 		}
 	}

@@ -26,6 +26,8 @@
 //	hash NAME                        whole content of a disk or device
 //	begin ID STEP                    starts an I/O step and goes on
 //	waits ID                         says whether it still waits     end ID     its result
+//	until NAME WORD                  waits until the status has the word
+//	scratch DISK                     it is not hashed at the end, for its content is of one run; what stands on it is
 //	pause                            lets the device mapper do what nobody waits for
 //	reopen                           removes all devices, lets go of the disks, and makes the devices again
 //

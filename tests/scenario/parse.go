@@ -216,5 +216,5 @@ var shapes = map[string]struct {
 	"open": {2, 2, false}, "close": {1, 1, false},
 	"read": {3, 3, false}, "write": {4, 5, false}, "discard": {3, 3, false}, "zeroout": {3, 3, false}, "flush": {1, 1, false},
 	"hash": {1, 1, false}, "begin": {3, -1, false}, "waits": {1, 1, false}, "end": {1, 1, false}, "reopen": {0, 0, false},
-	"pause": {0, 0, false},
+	"pause": {0, 0, false}, "scratch": {1, 1, false}, "until": {2, 2, false},
 }

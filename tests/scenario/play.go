@@ -25,7 +25,8 @@ const patience = 2 * time.Second
 type player struct {
 	d       Driver
 	disks   []string
-	private map[string]bool // disks whose content is not told at the end
+	private map[string]bool // disks whose content is not told at the end, nor that of what stands on them
+	scratch []string        // disks whose content is not told at the end
 	devices []*device       // in the order they were made
 	open    map[string]func()
 	begun   map[string]chan string
@@ -139,7 +140,7 @@ func (p *player) final(t *Transcript) error {
 			devices = append(devices, dev.Name)
 		}
 	}
-	told := slices.DeleteFunc(slices.Clone(p.disks), func(name string) bool { return p.private[name] })
+	told := slices.DeleteFunc(slices.Clone(p.disks), func(name string) bool { return p.private[name] || slices.Contains(p.scratch, name) })
 	for _, name := range append(devices, told...) {
 		text, err := p.hash(name)
 		*t = append(*t, Result{Step: "hash " + name, Text: p.withLog(text, err)})
@@ -222,6 +223,11 @@ func (p *player) step(s Step) (string, error) {
 	case "pause":
 		time.Sleep(2 * grace)
 		return "", nil
+	case "scratch":
+		p.scratch = append(p.scratch, w[1])
+		return "", nil
+	case "until":
+		return p.until(w[1], w[2])
 	}
 	return p.control(s)
 }
@@ -237,6 +243,22 @@ func (p *player) begin(w []string, id string) {
 		}
 		c <- p.ioText(text, err)
 	}()
+}
+
+// until waits until the status of a device has a word.
+func (p *player) until(name, word string) (string, error) {
+	const most = 20 * time.Second
+	for end := time.Now().Add(most); ; time.Sleep(10 * time.Millisecond) {
+		lines, err := p.d.Lines(name, true, false)
+		switch {
+		case err != nil:
+			return "", err
+		case slices.Contains(strings.Fields(strings.Join(lines, " ")), word):
+			return "", nil
+		case time.Now().After(end):
+			return "not yet: " + strings.Join(lines, "; "), nil
+		}
+	}
 }
 
 // await returns the result of an I/O step that was begun. One that does not end is forgotten until the end.
