@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loadModules loads all device mapper modules, ciphers and loop from dir, the directory of the running kernel's modules.
+// loadModules loads all device mapper modules, md's levels, ciphers and loop from dir, the directory of the running kernel's modules.
 // A module that cannot be had is left out: its targets or ciphers are unknown then.
 func loadModules(dir string) error {
 	text, err := os.ReadFile(filepath.Join(dir, "modules.dep"))
@@ -51,7 +51,7 @@ func loadModules(dir string) error {
 		if (name == "dm-mod.ko" || name == "loop.ko") && load(module) != nil {
 			failed = errors.Join(failed, fmt.Errorf("no module %s", name))
 		}
-		if strings.HasPrefix(name, "dm-") {
+		if strings.HasPrefix(name, "dm-") || strings.HasPrefix(name, "raid") && strings.Contains(module, "/drivers/md/") {
 			load(module) //nolint:errcheck // see above
 		}
 	}
