@@ -17,6 +17,7 @@ import (
 	"dmfs/targets/mirror"
 	"dmfs/targets/multipath"
 	"dmfs/targets/powercut"
+	"dmfs/targets/raid"
 	"dmfs/targets/snapshot"
 	"dmfs/targets/striped"
 	"dmfs/targets/thin"
@@ -31,6 +32,7 @@ func Register(g *mapper.Registry) {
 	g.Register(&striped.Type)
 	g.Register(&unstriped.Type)
 	g.Register(&mirror.Type)
+	g.Register(&raid.Type)
 	g.Register(&dmswitch.Type)
 	g.Register(&ebs.Type)
 	for _, t := range snapshot.NewTypes() {

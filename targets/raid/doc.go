@@ -1,0 +1,85 @@
+// Package raid keeps data on several disks so that it survives the loss of some, or stripes it: the levels 0, 1, 4, 5, 6 and 10 of
+// Linux's md, as dm-raid offers them and LVM uses them.
+//
+// # Use
+//
+// raid1 and raid10 keep copies, raid4 and raid5 one disk's worth of parity, raid6 two. What is lost is read from the rest, written on
+// without it, and made anew on a disk that takes its place. raid0 only spreads.
+//
+// # Table line
+//
+//	START LENGTH raid TYPE PARAMETERS CHUNK [OPTIONS] MEMBERS (METADATA DATA)*
+//
+// PARAMETERS is the number of words from CHUNK to the last option. CHUNK is in sectors, a power of two from 8 on, of raid1 0. Each
+// member is a pair of disks, where METADATA may be - if all are, and both are - for a member that is not there. A metadata disk holds a superblock and
+// a bitmap: 4096 bytes and 4096 more for each 30720 regions. Two copies, with metadata:
+//
+//	[devices.safe]
+//	table = "0 409600 raid raid1 3 0 region_size 2048 2 meta0 data0 meta1 data1"
+//
+// TYPE is raid0, raid1, raid4, raid5_ls, raid5_rs, raid5_la, raid5_ra, raid5_n, raid6_zr, raid6_nr, raid6_nc, raid6_ls_6, raid6_rs_6,
+// raid6_la_6, raid6_ra_6, raid6_n_6, or raid10. The options:
+//
+//	sync, nosync              resync all; take a new array as in sync. raid6 has no nosync
+//	rebuild N                 member N is blank: fill it
+//	region_size SECTORS       of the bitmap, a power of two, CHUNK at least; 8192 if not given
+//	daemon_sleep MS           between looks for bits of the bitmap to clear; 5000 if not given
+//	min_recovery_rate KIB     a second and member that a resync does however busy the array is; 1000 if not given
+//	max_recovery_rate KIB     a second and member that it never exceeds
+//	write_mostly N            of raid1: member N is read last
+//	max_write_behind SECTORS  of raid1: see Differences
+//	stripe_cache ENTRIES      of parity: bounds what is in memory, 4096 bytes of each member for each; 256 if not given
+//	raid10_copies N           2 if not given
+//	raid10_format WORD        near, far or offset
+//	raid10_use_near_sets      far copies rotate among all members
+//	data_offset SECTORS       reserves room at the end of the members for a reshape by the kernel
+//
+// # Status and messages
+//
+//	TYPE MEMBERS LETTERS DONE/TOTAL ACTION MISMATCHES OFFSET -
+//
+// LETTERS has one for each member: A, a while it is not in sync, D after it failed, - if it is not there. ACTION is idle, frozen,
+// resync (redundancy is made to agree), recover (a member is filled), check or repair. MISMATCHES is how many sectors the last check found
+// wrong. The messages check and repair look at all redundancy, repair makes it agree; idle stops that, frozen stops everything; resync and
+// recover try again what failed. The end of each, and a failure of a member, is an event.
+//
+// # Limits
+//
+// Requests are cut at chunks, of parity at rows of chunks. A row that is written as a whole is written without reading; of a part, what is cheaper is
+// read: what is overwritten and parity, or the rest of the row. At most 128 KiB of each member are in memory for one row. Discards go to the members of
+// raid0, raid1 and raid10, if all disks support them. At most 253 members.
+//
+// # Layout
+//
+// Where sectors lie is md's, member by member and byte by byte (layout.go). P is the sum of a row, Q the sum of each chunk times a power of {02} over
+// the polynomial 0x11d. The superblock and the bitmap are described in format.go.
+//
+// # Ordering and crashes
+//
+//  1. Before data of a region is written its bit in the bitmap is durable on all members.
+//  2. Copies, or data and parity, are written together. A crash may leave some of them.
+//  3. Bits are cleared after nobody wrote to the region for a while, and after a flush of all data. So at the next start the set bits tell
+//     what may differ, and a resync makes it agree: copies become that of the first member, parity that of the data.
+//  4. That a member failed is durable on the others before a write is acknowledged that it lacks.
+//  5. How far a resync or rebuild is, is written after a flush of what it wrote.
+//
+// While a member of a parity array is missing, a crash amid a write may damage the chunk of that member in the same row, as in md without
+// a journal: the write hole. Without metadata devices nothing is remembered: after a crash a resync has to be asked for, with sync or the message
+// repair, and a member that failed must be left out of the next table by hand.
+//
+// A member fails when it cannot be written to, or cannot be read and not be written over with what was recovered. One that the array cannot do without stays, and what it
+// cannot do fails. A suspend and resume takes failed members back whose superblock can be read; they get what the bitmap says they
+// missed. So do members that come back in a new table.
+//
+// # Differences from the kernel
+//
+//   - journal_dev, journal_mode, delta_disks, takeover from another level, and reshapes are refused; an array that is being reshaped is, too.
+//   - After a crash the regions whose bits are set are resynced. The kernel does so only if it was resyncing already, and so leaves copies different.
+//   - Members whose events, geometry or position do not fit are refused, each by name; the kernel takes members with old events as they are.
+//   - An array that lost more members than it can keeps serving what the others hold, and does not record the last failure.
+//   - max_write_behind is only a bound: writes wait for all members.
+//   - raid0 does not look at metadata devices.
+//   - A LENGTH that does not give each member whole chunks is refused; the kernel waits forever for I/O behind the last whole one.
+//   - A disk may be named once only, and a CHUNK that is not a multiple of a disk's logical block is refused.
+//   - A read-only table writes nothing, not even metadata, and does not resync.
+package raid

@@ -1,0 +1,106 @@
+package raid
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"dmfs/mapper"
+)
+
+// Status returns TYPE MEMBERS LETTERS INSYNC/TOTAL ACTION MISMATCHES OFFSET JOURNAL.
+func (t *target) Status(context.Context, bool) (string, error) {
+	t.mu.Lock()
+	s, synced, resumed := t.sync, t.syncedTo, t.resumed
+	t.mu.Unlock()
+	total := t.geo.syncSectors()
+	action := idle
+	switch {
+	case t.geo.level == 0:
+		synced = done
+	case s.frozen || s.suspended || !resumed:
+		action, synced = frozen, s.at
+	case s.action != "":
+		action, synced = s.action, s.at
+	case s.request != "":
+		action, synced = s.request, 0 // it is about to begin
+	}
+	name := typeOf(t.geo.level, t.geo.layout)
+	if t.geo.level == 0 {
+		name = "raid0"
+	}
+	mismatches := uint64(0)
+	if s.last == check || s.action == check {
+		mismatches = s.mismatches
+	}
+	offset := mapper.Sector(0)
+	if len(t.members) > 0 {
+		offset = t.members[0].offset
+	}
+	return fmt.Sprintf("%s %d %s %d/%d %s %d %d -", name, len(t.members), t.letters(action, t.syncedUpTo() == done), min(synced, total), total, action, mismatches, offset), nil
+}
+
+// letters returns a letter for each member; inSync says that all of the array was in sync once.
+func (t *target) letters(action string, inSync bool) string {
+	var b strings.Builder
+	for i := range t.members {
+		switch m := &t.members[i]; {
+		case m.data == nil:
+			b.WriteByte('-')
+		case m.dead.Load():
+			b.WriteByte('D')
+		case action == resync, action == frozen && !inSync, m.good.Load() != uint64(done):
+			b.WriteByte('a')
+		default:
+			b.WriteByte('A')
+		}
+	}
+	return b.String()
+}
+
+// Message carries out idle, frozen, resync, recover, check and repair.
+func (t *target) Message(_ context.Context, args []string) (string, error) {
+	word := ""
+	if len(args) > 0 {
+		word = strings.ToLower(args[0])
+	}
+	if t.geo.level == 0 {
+		return "", &mapper.ArgError{Detail: "raid0 has nothing to sync"}
+	}
+	t.mu.Lock()
+	t.sync.frozen = word == frozen
+	busy := t.sync.action != ""
+	t.mu.Unlock()
+	switch word {
+	case idle, frozen:
+		t.mu.Lock()
+		t.sync.request, t.sync.at = "", 0
+		if !busy {
+			t.sync.last = ""
+		}
+		t.mu.Unlock()
+		t.interrupt()
+		return "", nil
+	}
+	if busy {
+		return "", &mapper.ArgError{Detail: "the array is being synced: say idle or wait", Errno: unix.EBUSY}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch word {
+	case resync, recover:
+		t.sync.last = "" // try again what failed
+	case check, repair:
+		if t.readOnly {
+			return "", &mapper.ArgError{Detail: "the table is read-only", Errno: unix.EROFS}
+		}
+		t.sync.request = word
+	default:
+		t.wake()
+		return "", &mapper.ArgError{Detail: fmt.Sprintf("%q: want idle, frozen, resync, recover, check or repair", word)}
+	}
+	t.wake()
+	return "", nil
+}
