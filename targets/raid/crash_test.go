@@ -1,0 +1,158 @@
+package raid
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+
+	"dmfs/mapper"
+	"dmfs/mapper/mappertest"
+)
+
+// A survivor is what a power cut left, and what it may hold.
+type survivor struct {
+	power *mappertest.Power
+	now   [][]uint64 // by sector: serials that may be there
+}
+
+// The power is cut after writes to the members. After the resync every sector holds what was flushed, or a write after, and the
+// redundancy agrees, as a check and a rebuild of each member show.
+func TestPowerCuts(t *testing.T) {
+	setups := kinds(4)
+	each := max(1, mappertest.Cuts(300)/len(setups))
+	seed := mappertest.Seed(t)
+	for i, s := range setups {
+		t.Run(strings.Join(s.Args[:7], " "), func(t *testing.T) { cutPower(t, s, seed+uint64(i), each) })
+	}
+}
+
+func cutPower(t *testing.T, s mappertest.Setup, seed uint64, states int) {
+	power := new(mappertest.Power)
+	for _, d := range s.Disks {
+		power.Disk(d.Name, d.Sectors)
+	}
+	tg := crashStart(t, s, power)
+	if err := waitIdle(tg); err != nil {
+		t.Fatal(err)
+	}
+	if err := tg.bitmap.clean(context.Background(), true); err != nil {
+		t.Fatal(err)
+	}
+	rnd := rand.New(rand.NewPCG(seed, 2))
+	may := make([][]uint64, s.Len)
+	for i := range may {
+		may[i] = []uint64{0}
+	}
+	var mu sync.Mutex
+	var cuts []survivor
+	taken, requests, every := 0, 0, 1+rnd.IntN(3)
+	power.Before = func(_ *mappertest.Crash, r mapper.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if r.Op == mapper.OpRead {
+			return
+		}
+		if requests++; requests%every != 0 || taken >= states {
+			return
+		}
+		taken++
+		now := make([][]uint64, len(may))
+		for i := range may {
+			now[i] = append([]uint64(nil), may[i]...)
+		}
+		cuts = append(cuts, survivor{power.Cut(seed + uint64(taken)), now})
+	}
+	for serial := uint64(1); taken < states; serial++ {
+		from := mapper.Sector(rnd.Uint64N(uint64(s.Len)))
+		n := min(s.Len-from, 1+mapper.Sector(rnd.Uint64N(40)))
+		mu.Lock()
+		for i := from; i < from+n; i++ {
+			may[i] = append(may[i], serial)
+		}
+		mu.Unlock()
+		if err := submit(tg, mapper.Request{Op: mapper.OpWrite, Start: from, Count: n, Data: mappertest.Stamped(from, n, serial)}); err != nil {
+			t.Fatal(err)
+		}
+		if serial%3 == 0 {
+			if err := tg.Submit(context.Background(), mapper.Request{Op: mapper.OpFlush}); err != nil {
+				t.Fatal(err)
+			}
+			mu.Lock()
+			for i := range may {
+				may[i] = may[i][len(may[i])-1:]
+			}
+			mu.Unlock()
+		}
+		if serial%4 == 0 {
+			if err := tg.bitmap.clean(context.Background(), true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mu.Lock()
+		found := cuts
+		cuts = nil
+		mu.Unlock()
+		for _, c := range found {
+			checkSurvivor(t, s, c, int(serial))
+		}
+	}
+	power.Before = nil
+	if err := stop(context.Background(), tg); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func crashStart(t *testing.T, s mappertest.Setup, power *mappertest.Power) *target {
+	t.Helper()
+	disks := make(map[string]mapper.Disk)
+	for _, d := range power.Disks() {
+		disks[d.DiskName()] = d
+	}
+	tg, err := start(context.Background(), &mappertest.Host{Disks: disks}, s.Len, s.Args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tg
+}
+
+// checkSurvivor resyncs what a cut left and looks at it whole, and with one member rebuilt from the others.
+func checkSurvivor(t *testing.T, s mappertest.Setup, c survivor, serial int) {
+	t.Helper()
+	a := &array{t: t, setup: s, tg: crashStart(t, s, c.power)}
+	if n := a.scrub(); n != 0 {
+		t.Fatalf("after the cut in write %d a check finds %d sectors", serial, n)
+	}
+	whole := make([]byte, s.Len.Bytes())
+	if err := submit(a.tg, mapper.Request{Op: mapper.OpRead, Count: s.Len, Data: whole}); err != nil {
+		t.Fatal(err)
+	}
+	for i, allowed := range c.now {
+		if err := checkSector(whole[i*mapper.SectorSize:][:mapper.SectorSize], mapper.Sector(i), allowed); err != nil {
+			t.Fatalf("after the cut in write %d: %v", serial, err)
+		}
+	}
+	lost := &a.tg.members[serial%len(a.tg.members)]
+	if !a.tg.failed(lost) {
+		t.Fatal("the array cannot do without a member")
+	}
+	again := make([]byte, s.Len.Bytes())
+	if err := submit(a.tg, mapper.Request{Op: mapper.OpRead, Count: s.Len, Data: again}); err != nil {
+		t.Fatal(err)
+	}
+	if i := firstDifference(whole, again); i >= 0 {
+		t.Fatalf("after the cut in write %d sector %d reads otherwise without member %d", serial, i, lost.index)
+	}
+	a.close()
+}
+
+func checkSector(p []byte, s mapper.Sector, allowed []uint64) error {
+	for _, serial := range allowed {
+		if serial == 0 && mappertest.CheckZero(p, s) == nil || serial != 0 && mappertest.CheckStamp(p, s, serial) == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("sector %d holds %s, want one of %v", s, mappertest.Describe(p), allowed)
+}
