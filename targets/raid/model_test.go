@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"dmfs/mapper"
 	"dmfs/mapper/mappertest"
 )
@@ -350,4 +352,42 @@ func TestScrub(t *testing.T) {
 		}
 		a.close()
 	}
+}
+
+// frozen stops a check, idle lets go on what must, and a suspended array is frozen. The lines are those of Linux 6.1; they are not in a scenario
+// because its md sometimes does not come back from them.
+func TestMessages(t *testing.T) {
+	s := setup(3, 1024, 2048, "raid5_ls 8", "region_size 16 max_recovery_rate 1024", true)
+	a := newArray(t, s, 5, true)
+	expect := func(when, want string) {
+		t.Helper()
+		if got, err := a.tg.Status(context.Background(), true); err != nil || got != "raid5_ls 3 "+want {
+			t.Errorf("%s: %q, %v; want %q", when, got, err, want)
+		}
+	}
+	say := func(word string) error {
+		_, err := a.tg.Message(context.Background(), []string{word})
+		return err
+	}
+	expect("in sync", "AAA 1024/1024 idle 0 0 -")
+	if err := say("check"); err != nil {
+		t.Fatal(err)
+	}
+	expect("check", "AAA 0/1024 check 0 0 -")
+	if err := say("frozen"); err != nil {
+		t.Fatal(err)
+	}
+	a.wait()
+	if got, _ := a.tg.Status(context.Background(), true); !strings.Contains(got, "/1024 frozen ") {
+		t.Errorf("frozen: %s", got)
+	}
+	if err := errors.Join(say("idle"), say("resync"), say("recover")); err != nil {
+		t.Fatal(err)
+	}
+	a.wait()
+	if err := say("bogus"); mapper.Errno(err) != unix.EINVAL {
+		t.Errorf("bogus: %v", err)
+	}
+	a.close()
+	expect("suspended", "AAA 0/1024 frozen 0 0 -")
 }
