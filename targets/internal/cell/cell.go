@@ -10,8 +10,8 @@ import (
 	"sync/atomic"
 )
 
-// A Lock is held by many together, or by one alone. Holding it together costs two atomic additions. The zero value is free.
-// Whoever holds it must not take it again.
+// A Lock is held by many together, or by one alone. Holding it together costs two atomic additions; having it alone costs no memory unless
+// somebody must wait. The zero value is free. Whoever holds it must not take it again.
 type Lock struct {
 	// state is the number of holders together plus, for a moment, of those about to notice that they must wait; aloneBit is
 	// set while one has it alone or waits for the others to leave.
@@ -19,7 +19,7 @@ type Lock struct {
 
 	mu      sync.Mutex    // guards the channels, held briefly
 	turn    chan struct{} // capacity 1: holds a token while somebody has the lock alone; made on first use
-	opened  chan struct{} // closed when the lock is no longer held alone; nil while it is not
+	opened  chan struct{} // closed when the lock is no longer held alone; nil while nobody waits for that
 	drained chan struct{} // closed when the last of those together has left; nil while nobody waits for that
 }
 
@@ -33,11 +33,15 @@ func (l *Lock) Share(ctx context.Context) error {
 		}
 		l.Unshare()
 		l.mu.Lock()
-		opened := l.opened
-		l.mu.Unlock()
-		if opened == nil {
+		if l.state.Load()&aloneBit == 0 {
+			l.mu.Unlock()
 			continue
 		}
+		if l.opened == nil {
+			l.opened = make(chan struct{})
+		}
+		opened := l.opened
+		l.mu.Unlock()
 		select {
 		case <-opened:
 		case <-ctx.Done():
@@ -71,13 +75,16 @@ func (l *Lock) Lock(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	l.mu.Lock()
-	drained := make(chan struct{})
-	l.opened, l.drained = make(chan struct{}), drained
 	if l.state.Add(aloneBit) == aloneBit {
-		close(drained)
-		l.drained = nil
+		return nil
 	}
+	l.mu.Lock()
+	if l.state.Load() == aloneBit {
+		l.mu.Unlock()
+		return nil
+	}
+	drained := make(chan struct{})
+	l.drained = drained
 	l.mu.Unlock()
 	select {
 	case <-drained:
@@ -92,7 +99,9 @@ func (l *Lock) Lock(ctx context.Context) error {
 func (l *Lock) Unlock() {
 	l.mu.Lock()
 	l.state.Add(-aloneBit)
-	close(l.opened)
+	if l.opened != nil {
+		close(l.opened)
+	}
 	l.opened, l.drained = nil, nil
 	turn := l.turn
 	l.mu.Unlock()

@@ -107,3 +107,23 @@ func TestNoStarving(t *testing.T) {
 	stop()
 	wg.Wait()
 }
+
+// A lock that nobody waits for costs no memory, however it is held.
+func TestAllocations(t *testing.T) {
+	var l Lock
+	hold := func() {
+		for _, take := range []struct {
+			lock   func(context.Context) error
+			unlock func()
+		}{{l.Lock, l.Unlock}, {l.Share, l.Unshare}} {
+			if err := take.lock(t.Context()); err != nil {
+				t.Error(err)
+			}
+			take.unlock()
+		}
+	}
+	hold()
+	if n := testing.AllocsPerRun(100, hold); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
