@@ -28,9 +28,11 @@ func (p *pool) change(ctx context.Context, what string, f func(ctx context.Conte
 		p.failed(ctx, what, err)
 		return fmt.Errorf("%s: %w: %w", what, mapper.ErrIO, err)
 	}
-	select {
-	case p.kick <- struct{}{}:
-	default:
+	if !p.kicked.Swap(true) { // else the worker would be woken by every change
+		select {
+		case p.kick <- struct{}{}:
+		default:
+		}
 	}
 	return err
 }

@@ -72,6 +72,7 @@ type pool struct {
 
 	worker  worker.Group
 	kick    chan struct{} // capacity 1: there is something to commit some time
+	kicked  atomic.Bool   // kick was sent to since the worker last set out to commit
 	spaceIn chan struct{} // capacity 1: the wait for space began
 
 	mu           sync.Mutex
@@ -277,6 +278,7 @@ func (p *pool) run(ctx context.Context) {
 	defer commit.Stop()
 	defer space.Stop()
 	armed := false
+	p.kicked.Store(false) // what was changed before the worker stopped has been committed
 	for {
 		select {
 		case <-ctx.Done():
@@ -288,6 +290,7 @@ func (p *pool) run(ctx context.Context) {
 			}
 		case <-commit.C:
 			armed = false
+			p.kicked.Store(false)
 			_ = p.commit(ctx) // an error has changed the mode, and was logged
 		case <-p.spaceIn:
 			p.mu.Lock()
