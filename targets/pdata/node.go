@@ -3,7 +3,6 @@ package pdata
 import (
 	"encoding/binary"
 	"fmt"
-	"sort"
 )
 
 // A node is the block of a node of a tree:
@@ -91,9 +90,45 @@ func checkNode(data []byte) error {
 	return nil
 }
 
-// find returns the number of keys that are not greater than k, less one: -1 if all are greater.
+// find returns the number of keys that are not greater than k, less one: -1 if all are greater. In a leaf whose keys follow each other without
+// gaps, as those of a filled device do, it looks at one.
 func (n node) find(k uint64) int {
-	return sort.Search(n.len(), func(i int) bool { return n.key(i) > k }) - 1
+	low, high := 0, n.len()
+	if high > 0 {
+		if d := k - n.key(0); d < uint64(high) && n.key(int(d)) == k {
+			return int(d)
+		}
+	}
+	for low < high {
+		if i := int(uint(low+high) / 2); n.key(i) > k {
+			high = i
+		} else {
+			low = i + 1
+		}
+	}
+	return low - 1
+}
+
+// trimmedSize returns how many bytes trim writes.
+func (n node) trimmedSize() int { return nodeHeader + n.len()*(keySize+n.size()) }
+
+// trim writes to p the node with room for no more entries than it has. What only looks at entries can do so there.
+func (n node) trim(p node) {
+	c := n.len()
+	copy(p, n[:nodeHeader])
+	p.put32(20, c)
+	copy(p.keys(0, c), n.keys(0, c))
+	copy(p.values(0, c), n.values(0, c))
+}
+
+// restore undoes trim: it writes the whole node to p.
+func (n node) restore(p node) {
+	c := n.len()
+	clear(p)
+	copy(p, n[:nodeHeader])
+	p.put32(20, maxEntriesOf(n.size()))
+	copy(p.keys(0, c), n.keys(0, c))
+	copy(p.values(0, c), n.values(0, c))
 }
 
 // has reports whether entry i, as find says, has just that key.

@@ -104,9 +104,12 @@ type buf struct {
 	data  []byte
 	dirty atomic.Bool // it is in Store.dirty
 	pins  atomic.Int32
+	// trimmed: data is a node without the room for more entries (see node.trim). Only pin returns such.
+	trimmed bool
 	// Guarded by the shard's mu:
 	used   bool // looked at since the hand of the clock came by
 	shared bool // its data was given to somebody who does not say when he is done, so it cannot be used for another block
+	slot   int  // in the clock
 }
 
 // A Store reads and writes the blocks of a metadata disk and keeps some in memory.
@@ -128,8 +131,9 @@ type Logger func(module, format string, args ...any)
 
 const (
 	cacheShards = 64
-	// cacheBlocks bounds the clean blocks in memory: 176 MiB, the mappings of ten million blocks.
-	cacheBlocks = 44 << 10
+	// cacheBytes bounds the clean blocks in memory: the mappings of ten million blocks, whether their nodes are full or, as those
+	// that thin_restore writes, half full.
+	cacheBytes = 180 << 20
 	// dirtyBlocks is how many changed blocks a transaction keeps in memory before it writes some out early.
 	dirtyBlocks = 8 << 10
 )
@@ -140,11 +144,17 @@ type shard struct {
 	bufs  map[Block]*buf
 	clock []*buf
 	hand  int
-	spare [][]byte // data of blocks that went
+	bytes int                        // of data, of all bufs
+	spare [spareClasses + 1][][]byte // data of blocks that went, by their capacity in units of spareUnit
 }
 
-// maxSpare bounds the spare data of a shard.
-const maxSpare = 16
+const (
+	spareUnit    = 256
+	spareClasses = BlockSize / spareUnit
+)
+
+// maxSpare bounds the spare data of a shard, for each size.
+const maxSpare = 4
 
 // NewStore returns a store on disk.
 func NewStore(disk mapper.Disk, log Logger) *Store {
@@ -184,22 +194,24 @@ func (n *buf) take(pin bool) {
 // unpin ends the use of what pin returned.
 func (n *buf) unpin() { n.pins.Add(-1) }
 
-// spare returns memory for a block of this shard.
-func (sh *shard) getSpare() []byte {
+// getSpare returns memory of n bytes for a block of this shard.
+func (sh *shard) getSpare(n int) []byte {
+	class := (n + spareUnit - 1) / spareUnit
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if n := len(sh.spare); n > 0 {
-		data := sh.spare[n-1]
-		sh.spare = sh.spare[:n-1]
-		return data
+	if of := &sh.spare[class]; len(*of) > 0 {
+		last := len(*of) - 1
+		data := (*of)[last]
+		*of = (*of)[:last]
+		return data[:n]
 	}
-	return make([]byte, BlockSize)
+	return make([]byte, n, class*spareUnit)
 }
 
 // putSpare gives memory back that nobody looks at. mu is held.
 func (sh *shard) putSpare(data []byte) {
-	if len(sh.spare) < maxSpare {
-		sh.spare = append(sh.spare, data)
+	if of := &sh.spare[cap(data)/spareUnit]; len(*of) < maxSpare {
+		*of = append(*of, data)
 	}
 }
 
@@ -208,44 +220,53 @@ func (s *Store) keep(n *buf, replace, pin bool) *buf {
 	sh := s.shard(n.block)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if have := sh.bufs[n.block]; have != nil && !replace {
+	have := sh.bufs[n.block]
+	if have != nil && !replace && (pin || !have.trimmed) {
 		sh.putSpare(n.data)
 		have.take(pin)
 		return have
 	}
 	n.take(pin)
-	if have := sh.bufs[n.block]; have != nil {
-		for i, c := range sh.clock {
-			if c == have {
-				sh.clock[i] = n
-			}
-		}
-		sh.bufs[n.block] = n
-		return n
-	}
 	if sh.bufs == nil {
 		sh.bufs = make(map[Block]*buf)
 	}
-	sh.bufs[n.block] = n
-	if len(sh.clock) < cacheBlocks/cacheShards {
+	if have != nil {
+		n.slot = have.slot
+		sh.clock[n.slot] = n
+		sh.bytes -= cap(have.data)
+	} else {
+		n.slot = len(sh.clock)
 		sh.clock = append(sh.clock, n)
-		return n
 	}
-	for range 2 * len(sh.clock) {
-		sh.hand = (sh.hand + 1) % len(sh.clock)
-		c := sh.clock[sh.hand]
-		if !c.used && !c.dirty.Load() {
-			delete(sh.bufs, c.block)
-			sh.clock[sh.hand] = n
-			if !c.shared && c.pins.Load() == 0 {
-				sh.putSpare(c.data)
-			}
-			return n
-		}
-		c.used = false
-	}
-	sh.clock = append(sh.clock, n) // all are dirty
+	sh.bufs[n.block] = n
+	sh.bytes += cap(n.data)
+	sh.evict(n)
 	return n
+}
+
+// evict drops blocks that nobody looked at lately until the others fit: none but clean ones, and not n. mu is held.
+func (sh *shard) evict(n *buf) {
+	for steps := 2 * len(sh.clock); steps > 0 && sh.bytes > cacheBytes/cacheShards; steps-- {
+		if sh.hand >= len(sh.clock) {
+			sh.hand = 0
+		}
+		c := sh.clock[sh.hand]
+		if c.used || c.dirty.Load() || c == n {
+			c.used = false
+			sh.hand++
+			continue
+		}
+		last := len(sh.clock) - 1
+		sh.clock[sh.hand] = sh.clock[last]
+		sh.clock[sh.hand].slot = sh.hand
+		sh.clock[last] = nil
+		sh.clock = sh.clock[:last]
+		delete(sh.bufs, c.block)
+		sh.bytes -= cap(c.data)
+		if !c.shared && c.pins.Load() == 0 {
+			sh.putSpare(c.data)
+		}
+	}
 }
 
 // read returns block b, which is to be of kind k.
@@ -253,33 +274,53 @@ func (s *Store) read(ctx context.Context, b Block, k *Kind) (*buf, error) {
 	return s.get(ctx, b, k, false)
 }
 
-// pin is read for a caller who calls unpin when he is done, so that the memory can be used again.
+// pin is read for a caller who calls unpin when he is done, so that the memory can be used again, and who only looks at the entries of a node:
+// it may be trimmed.
 func (s *Store) pin(ctx context.Context, b Block, k *Kind) (*buf, error) {
 	return s.get(ctx, b, k, true)
 }
 
 func (s *Store) get(ctx context.Context, b Block, k *Kind, pin bool) (*buf, error) {
-	if have := s.cached(b, pin); have != nil {
-		if have.kind == k {
-			return have, nil
-		}
+	have := s.cached(b, pin)
+	switch {
+	case have == nil:
+		return s.load(ctx, b, k, pin)
+	case have.kind != k:
 		if pin {
 			have.unpin()
 		}
 		s.log("block manager", "validator mismatch (old=%s vs new=%s) for block %d", have.kind.Name, k.Name, b)
 		return nil, &CorruptError{b, k.Name, "in use as " + have.kind.Name, unix.EINVAL}
+	case have.trimmed && !pin:
+		whole := s.shard(b).getSpare(BlockSize)
+		node(have.data).restore(whole)
+		return s.keep(&buf{block: b, kind: k, data: whole}, false, false), nil
 	}
+	return have, nil
+}
+
+// load reads block b into the cache.
+func (s *Store) load(ctx context.Context, b Block, k *Kind, pin bool) (*buf, error) {
 	if b >= s.Blocks() {
 		return nil, &CorruptError{b, k.Name, fmt.Sprintf("past the end of the disk at %d", s.Blocks()), unix.EIO}
 	}
-	data := s.shard(b).getSpare()
-	if err := s.ReadRaw(ctx, b, data); err != nil {
+	page := mapper.GetBuffer(BlockSize)
+	defer page.Free()
+	if err := s.ReadRaw(ctx, b, page.Data); err != nil {
 		return nil, err
 	}
-	if err := s.verify(b, k, data); err != nil {
+	if err := s.verify(b, k, page.Data); err != nil {
 		return nil, err
 	}
-	return s.keep(&buf{block: b, kind: k, data: data}, false, pin), nil
+	n := &buf{block: b, kind: k}
+	if pin && k == &NodeKind && node(page.Data).trimmedSize() <= BlockSize-spareUnit {
+		n.data, n.trimmed = s.shard(b).getSpare(node(page.Data).trimmedSize()), true
+		node(page.Data).trim(n.data)
+	} else {
+		n.data = s.shard(b).getSpare(BlockSize)
+		copy(n.data, page.Data)
+	}
+	return s.keep(n, false, pin), nil
 }
 
 // verify is Verify, and logs as the kernel does.
@@ -313,7 +354,8 @@ func (s *Store) ReadChecked(ctx context.Context, b Block, k *Kind) ([]byte, erro
 
 // fresh returns block b filled with zeroes, to be written.
 func (s *Store) fresh(b Block, k *Kind) *buf {
-	n := &buf{block: b, kind: k, data: make([]byte, BlockSize)}
+	n := &buf{block: b, kind: k, data: s.shard(b).getSpare(BlockSize)}
+	clear(n.data)
 	s.markDirty(n)
 	return s.keep(n, true, false)
 }
@@ -334,7 +376,8 @@ func (s *Store) forget() {
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.Lock()
-		sh.bufs, sh.clock, sh.hand, sh.spare = nil, nil, 0, nil
+		sh.bufs, sh.clock, sh.hand, sh.bytes = nil, nil, 0, 0
+		clear(sh.spare[:])
 		sh.mu.Unlock()
 	}
 }
