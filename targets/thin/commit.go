@@ -69,6 +69,7 @@ func (p *pool) commit(ctx context.Context) error {
 	if mine {
 		b.err = p.commitNow(ctx)
 		close(b.done)
+		p.trimAll(ctx)
 	}
 	p.leave()
 	<-b.done
@@ -103,6 +104,7 @@ func (p *pool) commitNow(ctx context.Context) error {
 	}
 	p.md.tm.Committed()
 	p.durable.Store(number)
+	p.trims = append(p.trims, p.md.takeFreed()...)
 	p.trim(ctx)
 	p.checkMetadataSpace()
 	p.checkDataSpace()

@@ -106,24 +106,52 @@ func (t *target) unmapSome(ctx context.Context, from, to uint64) error {
 	})
 }
 
-// trim discards the blocks of the data disk that have become free. It comes after a commit: before, a power cut would bring back mappings that
+// trimBatch bounds the discards that follow a commit at once, trimSkips the blocks that are found to be in use again.
+const trimBatch, trimSkips = 16, 4096
+
+// trim discards blocks of the data disk that have become free. It comes after a commit: before, a power cut would bring back mappings that
 // lead to them, of devices that nobody discarded anything of, if these shared the blocks. That the disk cannot discard is no error:
-// nobody looks at the blocks any more. The turn is held, so that no block is allocated meanwhile.
+// nobody looks at the blocks any more. The turn is held, so that no block is allocated meanwhile. Of many it leaves some to the next time.
 func (p *pool) trim(ctx context.Context) {
 	p.mu.Lock()
 	passDown := !p.features.noPassdown && !p.features.ignoreDiscard
 	p.mu.Unlock()
-	most := p.data.Limits().MaxDiscard / p.blockSectors
-	for _, r := range p.md.takeFreed() {
-		for passDown && most > 0 && r.n > 0 {
-			n := p.md.stillFree(ctx, r.start, min(r.n, pdata.Block(most)))
-			if n > 0 {
-				first := mapper.Sector(r.start) * p.blockSectors
-				_ = p.data.Submit(ctx, mapper.Request{Op: mapper.OpDiscard, Start: first, Count: mapper.Sector(n) * p.blockSectors})
-			}
-			n = max(n, 1)
-			r.start, r.n = r.start+n, r.n-n
+	most := pdata.Block(p.data.Limits().MaxDiscard / p.blockSectors)
+	if !passDown || most == 0 {
+		p.trims = nil
+		return
+	}
+	for left, skips := trimBatch, trimSkips; left > 0 && skips > 0 && len(p.trims) > 0; {
+		r := &p.trims[0]
+		n, err := p.md.data.FreeRun(ctx, r.start, min(r.n, most))
+		switch {
+		case err != nil:
+			n = r.n // the space stays taken
+			skips--
+		case n == 0:
+			n = 1
+			skips--
+		default:
+			left--
+			first := mapper.Sector(r.start) * p.blockSectors
+			_ = p.data.Submit(ctx, mapper.Request{Op: mapper.OpDiscard, Start: first, Count: mapper.Sector(n) * p.blockSectors})
 		}
+		if r.start, r.n = r.start+n, r.n-n; r.n == 0 {
+			p.trims = p.trims[1:]
+		}
+	}
+	if len(p.trims) == 0 {
+		p.trims = nil
+	}
+}
+
+// trimAll discards all that is left to discard, and gives others their turn now and then. The turn is held.
+func (p *pool) trimAll(ctx context.Context) {
+	ctx = context.WithoutCancel(ctx)
+	for len(p.trims) > 0 {
+		p.leave()
+		p.turn <- struct{}{}
+		p.trim(ctx)
 	}
 }
 

@@ -47,7 +47,7 @@
 //
 //	create_thin ID                an empty device
 //	create_snap ID ORIGIN-ID      a snapshot; suspend the origin meanwhile, if it is in use
-//	delete ID                     a device that is not in use
+//	delete ID                     a device that is not in use; while a large one is looked through, others go on
 //	set_transaction_id OLD NEW    if it is OLD
 //	reserve_metadata_snap         keep the metadata as it is for tools: thin_dump -m, thin_delta -m
 //	release_metadata_snap

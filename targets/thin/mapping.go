@@ -96,15 +96,19 @@ func (m *metadata) unref(ctx context.Context, v []byte) error {
 		return err
 	}
 	count, err := m.data.Count(ctx, b)
-	if err != nil || count != 0 {
-		return err
+	if err == nil && count == 0 {
+		m.noteFreed(b)
 	}
+	return err
+}
+
+// noteFreed remembers a data block that lost its last reference.
+func (m *metadata) noteFreed(b pdata.Block) {
 	if n := len(m.freed); n > 0 && m.freed[n-1].start+m.freed[n-1].n == b {
 		m.freed[n-1].n++
 	} else if n < maxFreed {
 		m.freed = append(m.freed, blockRun{b, 1})
 	}
-	return nil
 }
 
 // takeFreed returns the data blocks that were freed since it was called last. They may have been allocated again since.
@@ -112,14 +116,4 @@ func (m *metadata) takeFreed() []blockRun {
 	freed := m.freed
 	m.freed = nil
 	return freed
-}
-
-// stillFree returns how many of n data blocks from b on are free, up to the first that is not.
-func (m *metadata) stillFree(ctx context.Context, b, n pdata.Block) pdata.Block {
-	for i := range n {
-		if free, err := m.data.IsFree(ctx, b+i); err != nil || !free {
-			return i
-		}
-	}
-	return n
 }

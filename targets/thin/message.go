@@ -17,6 +17,12 @@ func (t *poolTarget) Message(ctx context.Context, words []string) (string, error
 	if mode(p.mode.Load()) >= modeOutOfMetadata {
 		return "", t.refuse(unix.EOPNOTSUPP, "%s: unable to service pool target messages in READ_ONLY or FAIL mode", p.number)
 	}
+	select {
+	case p.telling <- struct{}{}:
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+	defer func() { <-p.telling }()
 	if err := p.take(ctx); err != nil {
 		return "", err
 	}
@@ -45,6 +51,7 @@ func (t *poolTarget) Message(ctx context.Context, words []string) (string, error
 		return "", err
 	}
 	_ = p.commitNow(ctx) // an error shows in the mode, as in the kernel
+	p.trimAll(ctx)
 	return "", nil
 }
 
@@ -114,8 +121,7 @@ func (t *poolTarget) deleteThin(ctx context.Context, words []string) error {
 	if err != nil {
 		return err
 	}
-	err = t.pool.change(ctx, "dm_pool_delete_thin_device", func(ctx context.Context) error { return t.pool.md.deleteThin(ctx, id) })
-	if err != nil {
+	if err := t.pool.deleteThin(ctx, id); err != nil {
 		return t.refuse(mapper.Errno(err), "Deletion of thin device %s failed.", words[1])
 	}
 	return nil

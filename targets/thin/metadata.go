@@ -35,6 +35,7 @@ type metadata struct {
 	mappings, details pdata.Block // roots
 	devices           map[DevID]*device
 	freed             []blockRun // data blocks, in this transaction
+	leaving           *removal   // of a device, if one is being deleted
 
 	sub, top, detail pdata.Tree // kinds of trees: block -> mapping, id -> root of its mappings, id -> details
 
@@ -248,6 +249,9 @@ func (m *metadata) get(ctx context.Context, id DevID) (*device, error) {
 
 // open returns device id and keeps it until close.
 func (m *metadata) open(ctx context.Context, id DevID) (*device, error) {
+	if m.leaving != nil && m.leaving.id == id {
+		return nil, unix.ENODATA
+	}
 	d, err := m.get(ctx, id)
 	if err != nil {
 		return nil, err
@@ -323,23 +327,6 @@ func (m *metadata) createSnap(ctx context.Context, id, origin DevID) error {
 	from.snapped, from.changed = m.super.time, true
 	m.devices[origin] = from
 	return nil
-}
-
-// deleteThin removes a device. ENODATA, EBUSY if it is open.
-func (m *metadata) deleteThin(ctx context.Context, id DevID) error {
-	d, err := m.get(ctx, id)
-	if err != nil {
-		return err
-	}
-	if d.opens > 0 {
-		return unix.EBUSY
-	}
-	delete(m.devices, id)
-	if m.details, err = m.detail.Remove(ctx, m.details, uint64(id)); err != nil {
-		return err
-	}
-	m.mappings, err = m.top.Remove(ctx, m.mappings, uint64(id))
-	return err
 }
 
 // holdSnapshot keeps the committed state readable for tools, until it is released. EBUSY if one is kept. All has been committed before.

@@ -44,9 +44,10 @@ type family struct {
 //
 //  1. io: shared by each request of a thin device; alone while the pool is suspended
 //  2. a cell: shared for I/O to a mapped block, alone while its mapping changes
-//  3. turn: whoever changes or commits the metadata
-//  4. look: shared to read the metadata, alone to change it
-//  5. mu: held briefly
+//  3. telling: whoever carries out a message
+//  4. turn: whoever changes or commits the metadata
+//  5. look: shared to read the metadata, alone to change it
+//  6. mu: held briefly
 type pool struct {
 	family     *family
 	number     string // MAJOR:MINOR of its device
@@ -59,12 +60,14 @@ type pool struct {
 	refs    int // of targets, of both kinds
 	targets int // thin-pool targets
 
-	io    cell.Lock
-	cells [cellCount]cell.Lock
-	turn  chan struct{}
-	look  cell.Lock
-	md    *metadata // under turn to change, look to read; its trees are there once loaded
-	blank bool      // to be formatted; guarded by turn
+	io      cell.Lock
+	cells   [cellCount]cell.Lock
+	telling chan struct{} // capacity 1: whoever carries out a message
+	turn    chan struct{}
+	look    cell.Lock
+	md      *metadata  // under turn to change, look to read; its trees are there once loaded
+	blank   bool       // to be formatted; guarded by turn
+	trims   []blockRun // data blocks that commits have freed, to be discarded; guarded by turn
 
 	mode    atomic.Int32
 	seq     atomic.Uint64 // number of the transaction in the making, from 1
@@ -130,7 +133,7 @@ func (f *family) existing(number string, meta, data mapper.Disk) (*pool, error) 
 func newPool(ctx context.Context, f *family, h mapper.Host, meta, data mapper.Disk, blockSectors mapper.Sector, readOnly bool) (*pool, error) {
 	p := &pool{
 		family: f, number: h.DeviceNumber(), meta: meta, data: data, blockSectors: blockSectors,
-		turn: make(chan struct{}, 1), kick: make(chan struct{}, 1), spaceIn: make(chan struct{}, 1), space: make(chan struct{}),
+		telling: make(chan struct{}, 1), turn: make(chan struct{}, 1), kick: make(chan struct{}, 1), spaceIn: make(chan struct{}, 1), space: make(chan struct{}),
 		shut: true, features: defaultFeatures(),
 	}
 	p.seq.Store(1)
