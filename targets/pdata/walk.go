@@ -121,3 +121,28 @@ func (t *Tree) walkNodes(ctx context.Context, b Block, n node, level int, f func
 	}
 	return nil
 }
+
+// Warm reads the nodes on the way to key into memory, and those beside them that a removal, or an insertion into a full node, may move entries
+// to. It only reads. So a change that follows finds them there, and whoever holds a lock for it alone does not wait for the disk.
+func (t *Tree) Warm(ctx context.Context, root Block, key uint64, removal bool) error {
+	n, err := t.node(ctx, root)
+	for depth := 1; err == nil && !n.leaf(); depth++ {
+		i := max(n.find(key), 0)
+		var below node
+		if below, err = t.child(ctx, n, i, depth); err != nil {
+			return err
+		}
+		if removal || below.full() {
+			for _, j := range [2]int{i - 1, i + 1} {
+				if j < 0 || j >= n.len() {
+					continue
+				}
+				if _, err := t.child(ctx, n, j, depth); err != nil {
+					return err
+				}
+			}
+		}
+		n = below
+	}
+	return err
+}

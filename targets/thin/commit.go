@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"dmfs/mapper"
+	"dmfs/targets/pdata"
 )
 
 // A batch is one commit for all who asked for it before it began.
@@ -35,6 +36,36 @@ func (p *pool) change(ctx context.Context, what string, f func(ctx context.Conte
 		}
 	}
 	return err
+}
+
+// warm reads what mapping block of d changes, so that nobody waits for the disk while look is held alone. from is the data block that it gives up, if
+// gives. What is wrong is left to the change to find. The turn is held.
+func (p *pool) warm(ctx context.Context, d *device, block uint64, from pdata.Block, gives bool) {
+	if p.look.Share(ctx) != nil {
+		return
+	}
+	defer p.look.Unshare()
+	_ = p.md.top.Warm(ctx, p.md.mappings, uint64(d.id), false)
+	_ = p.md.sub.Warm(ctx, d.root, block, false)
+	if gives {
+		_, _ = p.md.data.Count(ctx, from)
+	}
+}
+
+// warmRange does so for unmapping the blocks from from to to.
+func (p *pool) warmRange(ctx context.Context, d *device, from, to uint64) {
+	if p.look.Share(ctx) != nil {
+		return
+	}
+	defer p.look.Unshare()
+	_ = p.md.top.Warm(ctx, p.md.mappings, uint64(d.id), false)
+	_ = p.md.sub.Warm(ctx, d.root, from, true)
+	_ = p.md.sub.Warm(ctx, d.root, to-1, true)
+	_ = p.md.sub.Walk(ctx, d.root, from, to, func(_ uint64, v []byte) error {
+		b, _ := decodeMapping(v)
+		_, err := p.md.data.Count(ctx, b)
+		return err
+	})
 }
 
 // changed notes that the transaction changes d.

@@ -100,6 +100,7 @@ func (t *target) unmapSome(ctx context.Context, from, to uint64) error {
 			return err
 		}
 	}
+	p.warmRange(ctx, t.dev, from, to)
 	return p.change(ctx, "dm_thin_remove_range", func(ctx context.Context) error {
 		p.changed(t.dev)
 		return p.md.remove(ctx, t.dev, from, to)

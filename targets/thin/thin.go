@@ -353,6 +353,7 @@ func (t *target) provision(ctx context.Context, r mapper.Request, block uint64, 
 	}
 	p.turn <- struct{}{}
 	defer p.leave()
+	p.warm(ctx, t.dev, block, from.block, shared)
 	err = p.change(ctx, "dm_thin_insert_block", func(ctx context.Context) error {
 		if err := p.md.insert(ctx, t.dev, block, at); err != nil {
 			return err
