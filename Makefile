@@ -78,9 +78,9 @@ bench: build ## side by side with qemu-storage-daemon and nbdfuse; ratios, and b
 	@mkdir -p build
 	$(GO) run ./tests/bench -dmfs bin/dmfs -json build/bench.json
 
-bench-targets: build ## crypt, verity and snapshots beside linear, and beside qemu-storage-daemon where it has the like
+bench-targets: build ## crypt, verity, snapshots and thin devices beside linear, and beside qemu-storage-daemon where it has the like
 	@tests/setup.sh bench
-	for set in crypt verity snapshot; do $(GO) run ./tests/bench -dmfs bin/dmfs -set $$set -dir /dev/shm || exit 1; done
+	for set in crypt verity snapshot thin; do $(GO) run ./tests/bench -dmfs bin/dmfs -set $$set -dir /dev/shm || exit 1; done
 
 bench-aes: ## AES-XTS and -CBC side by side with openssl, one processor each
 	@tests/bench/aes.sh

@@ -14,6 +14,8 @@
 //	crypt     luks and luks-4k, containers that dmfs opened, and qsd-luks, the like through qemu-storage-daemon
 //	verity    verity, each block verified whenever it is read, and verity-once, with check_at_most_once; only read
 //	snapshot  fresh, a transient snapshot of which every block is the origin's, and kept, a persistent one that has all for itself
+//	thin      thin, all of it mapped, thin-broken, which has written over all that a snapshot shared, and qcow2 through qemu-storage-daemon;
+//	          and first writes to fresh ones
 //
 // Usage: go run ./tests/bench -dmfs PATH [-set NAME] [-dir DIR]... [-rounds N] [-seconds S] [-json FILE]
 package main
@@ -185,6 +187,12 @@ func measurePlace(o options, dir string, r *report) (p *place, err error) {
 	for _, w := range played {
 		samples[w.Name] = make(map[string][]float64)
 	}
+	fresh := sets[o.set].fresh
+	for _, w := range firstWrites {
+		if len(fresh) > 0 {
+			samples[w.Name] = make(map[string][]float64)
+		}
+	}
 	for round := range o.rounds {
 		for _, w := range played {
 			for i := range servers {
@@ -196,6 +204,15 @@ func measurePlace(o options, dir string, r *report) (p *place, err error) {
 				}
 				samples[w.Name][s.name] = append(samples[w.Name][s.name], v)
 			}
+		}
+		for i := range len(firstWrites) * len(fresh) {
+			w, c := firstWrites[i/len(fresh)], fresh[(i+round)%len(fresh)]
+			progress("%s: round %d of %d: %s, %s", dir, round+1, o.rounds, w.Name, c.name)
+			v, err := measureFirst(o, tmp, w, c)
+			if err != nil {
+				return nil, fmt.Errorf("%s on %s: %w", w.Name, c.name, err)
+			}
+			samples[w.Name][c.name] = append(samples[w.Name][c.name], v)
 		}
 	}
 	progress("")

@@ -16,12 +16,14 @@ import (
 	"unsafe"
 )
 
-// fio plays w on file and returns IOPS or MiB/s.
+// fio plays w on file and returns IOPS or MiB/s. With 0 seconds it plays until it has been everywhere once.
 func fio(w workload, file string, seconds float64) (float64, error) {
 	args := append([]string{
-		"--name=bench", "--filename=" + file, "--direct=1", "--time_based", "--output-format=json", "--randrepeat=1",
-		fmt.Sprintf("--size=%dM", fileMiB), fmt.Sprintf("--runtime=%dms", int(seconds*1000)),
+		"--name=bench", "--filename=" + file, "--direct=1", "--output-format=json", "--randrepeat=1", fmt.Sprintf("--size=%dM", fileMiB),
 	}, w.args...)
+	if seconds > 0 {
+		args = append(args, "--time_based", fmt.Sprintf("--runtime=%dms", int(seconds*1000)))
+	}
 	out, err := exec.Command("fio", args...).Output()
 	if err != nil {
 		var exit *exec.ExitError

@@ -72,14 +72,18 @@ func printSet(p *place, set benchSet) {
 		fmt.Fprintf(tw, "%s/%s\t", r[0], r[1])
 	}
 	fmt.Fprintln(tw)
-	for _, w := range workloads {
+	for _, w := range slices.Concat(workloads, firstWrites) {
 		results := p.Results[w.Name]
 		if results == nil {
 			continue
 		}
 		fmt.Fprintf(tw, "%s\t%s\t", w.Name, w.unit)
 		for _, s := range set.servers {
-			fmt.Fprintf(tw, "%.0f\t", results[s.name])
+			if v, ok := results[s.name]; ok {
+				fmt.Fprintf(tw, "%.0f\t", v)
+			} else {
+				fmt.Fprint(tw, "-\t")
+			}
 		}
 		for _, r := range set.ratios {
 			fmt.Fprintf(tw, "%s\t", ratio(results[r[0]], results[r[1]]))

@@ -14,6 +14,9 @@ type benchSet struct {
 	servers  []starter
 	ratios   [][2]string // of which servers, the first by the second
 	readOnly bool
+	// fresh is servers with nothing written, under the names of those above where they are the like. Each first write is measured on one that was
+	// made for it.
+	fresh []starter
 }
 
 // A starter makes a server with its files in dir.
@@ -35,6 +38,11 @@ var sets = map[string]benchSet{
 	"snapshot": {
 		servers: []starter{{"linear", startLinear}, {"fresh", startFresh}, {"kept", startKept}},
 		ratios:  [][2]string{{"fresh", "linear"}, {"kept", "linear"}},
+	},
+	"thin": {
+		servers: []starter{{"linear", startLinear}, {"thin", startFilledThin}, {"thin-broken", startBrokenThin}, {"qcow2", startFilledQcow2}},
+		ratios:  [][2]string{{"thin", "linear"}, {"thin-broken", "linear"}, {"thin", "qcow2"}},
+		fresh:   []starter{{"linear", startSparse}, {"thin", startThin}, {"qcow2", startQcow2}},
 	},
 }
 
