@@ -186,11 +186,69 @@ func crashRun(t *testing.T, rnd *rand.Rand, most int, merges bool) int {
 	}
 	power.SetBefore(nil)
 	for i, st := range states {
+		if i%3 == 2 {
+			st = cutAgain(t, rnd, st, merges, &serial)
+		}
 		if err := verify(st, merges); err != nil {
 			t.Fatalf("state %d of %d: %v", i, len(states), err)
 		}
 	}
 	return max(1, len(states))
+}
+
+// cutAgain opens what a cut left, goes on with the merge or writes a little, and has the power fail once more, at one of the requests of that. It
+// returns what is left then.
+func cutAgain(t *testing.T, rnd *rand.Rand, now state, merges bool, serial *uint64) state {
+	t.Helper()
+	again := now
+	s, err := open(now.power, merges)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	if !merges { // of what the sectors may hold, what they do hold is durable
+		for d, h := range map[mapper.Target]history{s.origin: now.origin, s.first: now.first, s.second: now.second} {
+			if err := h.found(d); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var mu sync.Mutex
+	requests := 0
+	seeds := rand.New(rand.NewPCG(rnd.Uint64(), 3)) // the goroutines of the merge take from it
+	now.power.SetBefore(func(_ *mappertest.Crash, r mapper.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if r.Op == mapper.OpRead {
+			return
+		}
+		if requests++; seeds.IntN(requests) == 0 {
+			again = state{now.power.Cut(seeds.Uint64()), now.origin.clone(), now.first.clone(), now.second.clone()}
+		}
+	})
+	if merges {
+		merged(t, s)
+	} else {
+		work(t, rnd, s, &now, serial, 5)
+	}
+	now.power.SetBefore(nil)
+	return again
+}
+
+// found replaces what may be on a device by what is.
+func (h history) found(d mapper.Target) error {
+	if err := h.check(d, "after the first cut"); err != nil {
+		return err
+	}
+	r := mapper.Request{Op: mapper.OpRead, Count: mapper.Sector(len(h)), Data: make([]byte, mapper.Sector(len(h)).Bytes())}
+	if err := d.Submit(context.Background(), r); err != nil {
+		return err
+	}
+	for s := range h {
+		_, serial, _ := mappertest.ReadStamp(r.Data[s*mapper.SectorSize : (s+1)*mapper.SectorSize])
+		h[s] = []uint64{serial}
+	}
+	return nil
 }
 
 // work writes here and there.
