@@ -1,0 +1,242 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"dmfs/mapper"
+	"dmfs/mapper/mappertest"
+	"dmfs/targets"
+	"dmfs/tests/scenario"
+)
+
+// A crashLoad is devices that are used while the power is cut, and a scenario that looks at them afterwards.
+type crashLoad struct {
+	disks   []string // names in the scenario, in the order of 7:0, 7:1 ...
+	sectors []mapper.Sector
+	setUp   []string // commands: "create NAME TABLE", "message NAME WORDS"
+	step    func(m *crashMachine)
+	look    string // steps of the scenario, after its disks
+}
+
+// A crashMachine is a manager on disks of one power supply.
+type crashMachine struct {
+	t      *testing.T
+	mgr    *mapper.Manager
+	rnd    *rand.Rand
+	serial uint64
+	snaps  int
+}
+
+// tell carries out a command and reports whether it went well.
+func (m *crashMachine) tell(command string) bool {
+	m.t.Helper()
+	verb, rest, _ := strings.Cut(command, " ")
+	name, rest, _ := strings.Cut(rest, " ")
+	if verb == "create" {
+		specs, err := mapper.ParseTable(rest)
+		if err == nil {
+			_, err = m.mgr.Create(m.t.Context(), mapper.NewDevice{Name: name, Minor: -1, Table: specs})
+		}
+		return err == nil
+	}
+	d := m.device(name)
+	var err error
+	switch verb {
+	case "suspend":
+		err = d.Suspend(m.t.Context(), false)
+	case "resume":
+		err = d.Resume(m.t.Context(), mapper.ResumeOptions{})
+	case "message":
+		_, err = d.Message(m.t.Context(), 0, strings.Fields(rest))
+	}
+	return err == nil
+}
+
+func (m *crashMachine) device(name string) *mapper.Device {
+	m.t.Helper()
+	for _, d := range m.mgr.BottomUp() {
+		if d.Name() == name {
+			return d
+		}
+	}
+	m.t.Fatalf("no device %s", name)
+	return nil
+}
+
+// use writes to a device here and there, or discards from it, or flushes it.
+func (m *crashMachine) use(name string, discards bool) {
+	m.t.Helper()
+	d := m.device(name)
+	n := mapper.Sector(1 + m.rnd.IntN(300))
+	at := mapper.Sector(m.rnd.IntN(int(d.Sectors() - n)))
+	m.serial++
+	r := mapper.Request{Op: mapper.OpWrite, Start: at, Count: n, Data: mappertest.Stamped(at, n, m.serial)}
+	switch k := m.rnd.IntN(10); {
+	case k == 0:
+		r = mapper.Request{Op: mapper.OpFlush}
+	case k < 3 && discards:
+		r = mapper.Request{Op: mapper.OpDiscard, Start: at &^ 127, Count: 256}
+		r.Count = min(r.Count, d.Sectors()-r.Start)
+	}
+	if err := d.Submit(m.t.Context(), r); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+var crashLoads = map[string]crashLoad{
+	"thin": {
+		disks: []string{"meta", "data"}, sectors: []mapper.Sector{4096, 16384},
+		setUp: []string{
+			"create pool 0 16384 thin-pool 7:0 7:1 128 0", "message pool create_thin 0", "message pool create_thin 1",
+			"create a 0 4096 thin pool 0", "create b 0 4096 thin pool 1",
+		},
+		step: func(m *crashMachine) {
+			switch m.rnd.IntN(12) {
+			case 0:
+				m.tell("suspend a")
+				m.tell(fmt.Sprintf("message pool create_snap %d 0", 2+m.snaps%3))
+				m.snaps++
+				m.tell("resume a")
+			case 1:
+				m.tell(fmt.Sprintf("message pool delete %d", 2+m.rnd.IntN(3)))
+			default:
+				m.use([]string{"a", "b"}[m.rnd.IntN(2)], true)
+			}
+		},
+		look: "create pool 0 16384 thin-pool @meta@ @data@ 128 0\n" + lookAtThins(5),
+	},
+	"snapshot": {
+		disks: []string{"base", "store"}, sectors: []mapper.Sector{4096, 8192},
+		setUp: []string{"create o 0 4096 snapshot-origin 7:0", "create s 0 4096 snapshot 7:0 7:1 P 16"},
+		step:  func(m *crashMachine) { m.use([]string{"o", "s"}[m.rnd.IntN(2)], false) },
+		// The kernel cuts writes to an origin by the snapshots that there were when it was resumed.
+		look: "create s 0 4096 snapshot @base@ @store@ P 16\ncreate o 0 4096 snapshot-origin @base@\nhash o\nhash s\nstatus s\n" +
+			"write o 0 64 900\nwrite s 2048 64 901\nflush o\nflush s\nhash s\n",
+	},
+}
+
+// lookAtThins is steps that read n thin devices, which may not all be there, and write to the first of them.
+func lookAtThins(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "create t%d 0 4096 thin @pool@ %d\nhash t%d\nstatus t%d\n", i, i, i, i)
+	}
+	b.WriteString("write t0 0 200 900\nflush t0\nmessage pool 0 create_snap 9 0\nhash t0\nhash t1\n")
+	return b.String()
+}
+
+// The kernel opens what power cuts left of our thin pools and snapshots, and sees in it what we see; thin_check finds nothing wrong, neither before nor
+// after the kernel has worked on.
+func TestCrashStates(t *testing.T) {
+	boot(t)
+	seed := mappertest.Seed(t)
+	for name, load := range crashLoads {
+		t.Run(name, func(t *testing.T) {
+			for i, power := range crashStates(t, load, rand.New(rand.NewPCG(seed, 0)), mappertest.Cuts(5)) {
+				if err := lookBoth(t, name, load, power); err != nil {
+					t.Fatalf("state %d (seed %d): %v", i, seed, err)
+				}
+			}
+		})
+	}
+}
+
+// crashStates uses the devices, and returns what count power cuts at requests drawn from all left.
+func crashStates(t *testing.T, load crashLoad, rnd *rand.Rand, count int) []*mappertest.Power {
+	t.Helper()
+	power := new(mappertest.Power)
+	var disks []mapper.Disk
+	for i, n := range load.sectors {
+		disks = append(disks, power.Disk(fmt.Sprintf("7:%d", i), n))
+	}
+	g := new(mapper.Registry)
+	targets.Register(g)
+	m := &crashMachine{t: t, mgr: mapper.NewManager(g, mapper.Options{Files: mappertest.NewFiles(disks...)}), rnd: rnd}
+	for _, c := range load.setUp {
+		if !m.tell(c) {
+			t.Fatalf("%s: %s", c, m.mgr.Log().Text())
+		}
+	}
+	states := make([]*mappertest.Power, 0, count)
+	requests := 0
+	seeds := rand.New(rand.NewPCG(rnd.Uint64(), 1))
+	power.SetBefore(func(_ *mappertest.Crash, r mapper.Request) { // one request at a time: the steps are, and what is copied is cut into pieces of its own
+		if r.Op == mapper.OpRead {
+			return
+		}
+		if requests++; len(states) < count {
+			states = append(states, power.Cut(seeds.Uint64()))
+		} else if i := seeds.IntN(requests); i < count {
+			states[i] = power.Cut(seeds.Uint64())
+		}
+	})
+	for range 120 {
+		load.step(m)
+	}
+	power.SetBefore(nil)
+	for _, d := range slices.Backward(m.mgr.BottomUp()) {
+		if err := m.mgr.Remove(t.Context(), d.Name(), mapper.RemoveOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return states
+}
+
+// lookBoth plays the scenario of a load on the disks in the kernel and here, and returns how they differ.
+func lookBoth(t *testing.T, name string, load crashLoad, power *mappertest.Power) error {
+	t.Helper()
+	dir := t.TempDir()
+	left, after := filepath.Join(dir, "left"), filepath.Join(dir, "after")
+	if err := errors.Join(os.Mkdir(left, 0o755), os.Mkdir(after, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	var text strings.Builder
+	text.WriteString("# what a power cut left\n")
+	for i, d := range power.Disks() {
+		fmt.Fprintf(&text, "disk %s %d metadata\n", load.disks[i], load.sectors[i])
+		data := make([]byte, d.Sectors().Bytes())
+		err := d.Submit(context.Background(), mapper.Request{Op: mapper.OpRead, Count: d.Sectors(), Data: data})
+		if err := errors.Join(err, os.WriteFile(filepath.Join(left, load.disks[i]), data, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := scenario.Parse(name, text.String()+load.look)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := thinCheck(name, left); err != nil {
+		return err
+	}
+	want, err := playThere(t, s, Images{From: left, To: after})
+	if err != nil {
+		return err
+	}
+	got, err := playHere(s, left, t.TempDir())
+	if err != nil {
+		return err
+	}
+	none := &scenario.Differences{}
+	return errors.Join(none.Compare(name, "process", want, got), thinCheck(name, after))
+}
+
+// thinCheck runs thin_check on the metadata in a directory, where it is installed and there are some.
+func thinCheck(name, dir string) error {
+	path, err := exec.LookPath("thin_check")
+	if name != "thin" || err != nil {
+		return nil //nolint:nilerr // what is not installed is not run
+	}
+	if out, err := exec.Command(path, "-q", filepath.Join(dir, "meta")).CombinedOutput(); err != nil {
+		return fmt.Errorf("thin_check: %w: %s", err, out)
+	}
+	return nil
+}
