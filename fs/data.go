@@ -49,7 +49,11 @@ func (h *dataHandle) write(c *caller, p []byte, off int64, sync bool) (int, unix
 	return n, errno(err)
 }
 
-func (h *dataHandle) sync(c *caller) unix.Errno { return errno(h.dev.Flush(c)) }
+// sync makes durable what was written. Whoever asks what it takes after that is told.
+func (h *dataHandle) sync(c *caller) unix.Errno {
+	defer h.t.forgetAllocated(h.dev)
+	return errno(h.dev.Flush(c))
+}
 
 // allocate answers fallocate(2) as a block device does: holes may be punched and ranges zeroed, and
 // there is nothing to preallocate.
