@@ -85,11 +85,15 @@ func (p *pool) commit(ctx context.Context) error {
 	}
 	p.mu.Unlock()
 	select {
-	case <-b.done:
-		return b.err
 	case p.turn <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	default:
+		select {
+		case <-b.done:
+			return b.err
+		case p.turn <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	p.mu.Lock()
 	mine := p.batch == b

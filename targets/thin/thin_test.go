@@ -170,6 +170,41 @@ func TestRandomOperations(t *testing.T) {
 	}
 }
 
+// An eager context fails the test if anybody asks for Done.
+type eager struct {
+	context.Context
+	t *testing.T
+}
+
+func (c eager) Done() <-chan struct{} {
+	c.t.Error("asked for Done without having to wait")
+	return nil
+}
+
+// Requests that need not wait do not ask for Done: first writes, broken sharing, discards, flushes.
+func TestNoWait(t *testing.T) {
+	b := newDisks(t, 4096, 65536)
+	pool := b.create("pool", poolTable)
+	b.message(pool, "create_thin 0")
+	d := b.create("t", "0 65536 thin pool 0")
+	target := func(r mapper.Request) {
+		t.Helper()
+		if err := d.Submit(eager{ctx, t}, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		target(mapper.Request{Op: mapper.OpWrite, Start: 100, Count: 8, Data: mappertest.Stamped(100, 8, 1)})
+		target(mapper.Request{Op: mapper.OpRead, Start: 100, Count: 8, Data: make([]byte, 4096)})
+		target(mapper.Request{Op: mapper.OpFlush})
+		target(mapper.Request{Op: mapper.OpDiscard, Start: 128, Count: 1280})
+		b.message(pool, "create_snap 1 0")
+		target(mapper.Request{Op: mapper.OpWrite, Start: 0, Count: 128, Data: mappertest.Stamped(0, 128, 2)})
+		b.message(pool, "delete 1")
+	}
+	b.close()
+}
+
 func ExampleNewTypes() {
 	for _, t := range NewTypes() {
 		fmt.Println(t.Name)

@@ -72,8 +72,13 @@ func (l *Lock) Lock(ctx context.Context) error {
 	l.mu.Unlock()
 	select {
 	case turn <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	default:
+		// Only who has to wait asks for Done: a request's begins to watch for interrupts then, which takes other threads.
+		select {
+		case turn <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	if l.state.Add(aloneBit) == aloneBit {
 		return nil

@@ -127,3 +127,30 @@ func TestAllocations(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// An eager context fails the test if anybody asks for Done.
+type eager struct {
+	context.Context
+	t *testing.T
+}
+
+func (c eager) Done() <-chan struct{} {
+	c.t.Error("asked for Done without having to wait")
+	return nil
+}
+
+// Who need not wait does not ask for Done, which is dear in a request.
+func TestNoWait(t *testing.T) {
+	var l Lock
+	for range 2 {
+		if err := errors.Join(l.Share(eager{t.Context(), t}), l.Share(eager{t.Context(), t})); err != nil {
+			t.Error(err)
+		}
+		l.Unshare()
+		l.Unshare()
+		if err := l.Lock(eager{t.Context(), t}); err != nil {
+			t.Error(err)
+		}
+		l.Unlock()
+	}
+}
