@@ -58,7 +58,7 @@
 //
 // Reads and writes are cut at the borders of blocks. Discards free whole blocks and leave others as they are; write-zeroes frees whole blocks,
 // unless their space is to be kept or there is an origin, and writes zeroes else. The preferred I/O is a block.
-// Of the metadata, at most 176 MiB are kept in memory, and what has changed since the last commit.
+// Of the metadata, at most 180 MiB are kept in memory, and what has changed since the last commit.
 //
 // # Modes
 //
