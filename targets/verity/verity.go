@@ -105,20 +105,21 @@ func (t *target) Submit(ctx context.Context, r mapper.Request) error {
 	case t.dead.Load():
 		return errDead
 	}
-	if err := t.readData(ctx, r); err != nil {
-		return err
-	}
-	first, n := uint64(r.Start/t.dataBlock), int(r.Count/t.dataBlock)
+	n := r.Count / t.dataBlock
 	width := min(runtime.GOMAXPROCS(0), max(1, len(r.Data)/sharedBytes))
-	if width == 1 {
-		return t.verify(ctx, first, r.Data)
-	}
-	// Each goroutine gets a part, since what they do takes the same time.
-	each := (n + width - 1) / width
-	size := int(t.dataBlock.Bytes())
+	// Each goroutine gets a part, since what they do takes the same time, and reads it, too: to read all first would leave the others idle.
+	each := (n + mapper.Sector(width) - 1) / mapper.Sector(width)
 	return mapper.FanOut(width, width, func(i int) error {
-		from, to := min(i*each, n), min((i+1)*each, n)
-		return t.verify(ctx, first+uint64(from), r.Data[from*size:to*size])
+		from := min(mapper.Sector(i)*each, n)
+		blocks := min(each, n-from)
+		if blocks == 0 {
+			return nil
+		}
+		part := r.Slice(from*t.dataBlock, blocks*t.dataBlock)
+		if err := t.readData(ctx, part); err != nil {
+			return err
+		}
+		return t.verify(ctx, uint64(part.Start/t.dataBlock), part.Data)
 	})
 }
 
