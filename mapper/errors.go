@@ -1,6 +1,7 @@
 package mapper
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -32,6 +33,19 @@ var (
 	// ErrRequeue: the request had no effect; the core submits it to the next table.
 	ErrRequeue error = &statusError{"requeue", unix.EIO}
 )
+
+// Interrupted reports whether err says that I/O was given up, which is nobody's failure.
+func Interrupted(err error) bool {
+	for _, cause := range []error{ErrRequeue, ErrInterrupted, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, cause) {
+			return true
+		}
+	}
+	return false
+}
+
+// DiskFailed reports whether err speaks against the disk: a caller who did not wait, or an operation that it does not know, does not.
+func DiskFailed(err error) bool { return !Interrupted(err) && !errors.Is(err, ErrNotSupported) }
 
 // Errors of control operations.
 var (

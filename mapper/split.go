@@ -178,8 +178,7 @@ func (t *Table) segmentOn(d Disk) *segment {
 func (t *Table) located(seg *segment, r Request, err error) error {
 	var have *Error
 	switch {
-	case errors.As(err, &have), errors.Is(err, ErrRequeue), errors.Is(err, ErrInterrupted),
-		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.As(err, &have), Interrupted(err):
 		return err
 	}
 	err = &Error{Device: t.dev.Name(), Type: seg.typ.Name, Op: r.Op, Start: r.Start, Count: r.Count, Err: err}

@@ -52,7 +52,7 @@ func (t *target) read(ctx context.Context, r mapper.Request) error {
 		return mapper.ErrIO
 	}
 	err := t.readLeg(ctx, i, r)
-	if err == nil || interrupted(err) || errors.Is(err, mapper.ErrNotSupported) {
+	if err == nil || mapper.Interrupted(err) || errors.Is(err, mapper.ErrNotSupported) {
 		return err
 	}
 	t.host.LogFrom(module, "Mirror read failed from %s. Trying alternative device.", mapper.DiskName(t.legs[i].disk))
@@ -79,7 +79,7 @@ func (t *target) readAgain(ctx context.Context, id int, r mapper.Request) error 
 			return mapper.ErrIO
 		}
 		err := t.readLeg(ctx, i, r)
-		if err == nil || interrupted(err) || errors.Is(err, mapper.ErrNotSupported) {
+		if err == nil || mapper.Interrupted(err) || errors.Is(err, mapper.ErrNotSupported) {
 			return err
 		}
 		name := mapper.DiskName(t.legs[i].disk)
@@ -107,7 +107,7 @@ func (t *target) write(ctx context.Context, r mapper.Request) error {
 	}
 	defer t.leave(id)
 	if err := t.commit(ctx, mark); err != nil {
-		if interrupted(err) {
+		if mapper.Interrupted(err) {
 			return err
 		}
 		t.logFailed.Store(true)
@@ -136,7 +136,7 @@ func (t *target) writeAll(ctx context.Context, r mapper.Request) error {
 		return nil
 	}
 	for _, err := range errs {
-		if interrupted(err) {
+		if mapper.Interrupted(err) {
 			t.recoverAgain(t.region(r.Start))
 			return err
 		}
@@ -201,7 +201,7 @@ func (t *target) flush(ctx context.Context, r mapper.Request) error {
 		return t.flushGood(ctx, r)
 	}
 	if err := t.commit(ctx, 0); err != nil {
-		if interrupted(err) {
+		if mapper.Interrupted(err) {
 			return err
 		}
 		t.logFailed.Store(true)
@@ -224,7 +224,7 @@ func (t *target) flush(ctx context.Context, r mapper.Request) error {
 				errs[i] = results[k]
 			}
 		}
-		if interrupted(errs[i]) {
+		if mapper.Interrupted(errs[i]) {
 			return errs[i]
 		}
 	}
@@ -247,7 +247,7 @@ func (t *target) discard(ctx context.Context, r mapper.Request) error {
 	err := mapper.FanOut(len(t.legs), len(t.legs), func(i int) error {
 		return t.legs[i].disk.Submit(ctx, t.legs[i].on(r))
 	})
-	if err == nil || interrupted(err) {
+	if err == nil || mapper.Interrupted(err) {
 		return err
 	}
 	return mapper.ErrNotSupported

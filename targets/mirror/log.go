@@ -141,7 +141,7 @@ func (t *target) writeLog(ctx context.Context) error {
 		return nil
 	}
 	l.touch(from, to)
-	if !interrupted(err) {
+	if !mapper.Interrupted(err) {
 		l.fail(flushing)
 	}
 	return err

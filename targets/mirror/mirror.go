@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -196,16 +195,6 @@ func (t *target) work(ctx context.Context, f func(ctx context.Context)) {
 func (t *target) Close() error {
 	t.workers.Stop()
 	return nil
-}
-
-// interrupted reports whether err says that I/O was given up, which is nobody's failure.
-func interrupted(err error) bool {
-	for _, cause := range []error{mapper.ErrRequeue, mapper.ErrInterrupted, context.Canceled, context.DeadlineExceeded} {
-		if errors.Is(err, cause) {
-			return true
-		}
-	}
-	return false
 }
 
 // Table returns the arguments as the kernel spells them.

@@ -116,7 +116,7 @@ func (t *target) copyRegion(ctx context.Context, id int, buf []byte) (copied, al
 		n := min(end-at, mapper.SectorsOf(int64(len(buf))))
 		r := mapper.Request{Op: mapper.OpRead, Start: at, Count: n, Data: buf[:n.Bytes()]}
 		if err := t.legs[primary].disk.Submit(ctx, t.legs[primary].on(r)); err != nil {
-			if !interrupted(err) {
+			if !mapper.Interrupted(err) {
 				t.logSome(&t.limits.syncRead, "Unable to read primary mirror during recovery")
 				t.fail(primary, syncFailure)
 			}
@@ -162,7 +162,7 @@ func (t *target) copyTo(ctx context.Context, primary int, r mapper.Request) (fai
 		return nil
 	})
 	for k, err := range results {
-		if interrupted(err) {
+		if mapper.Interrupted(err) {
 			return 0, err
 		}
 		if err != nil {
@@ -301,7 +301,7 @@ func (t *target) flushLegs(ctx context.Context) (all bool, err error) {
 		if err == nil {
 			continue
 		}
-		if interrupted(err) {
+		if mapper.Interrupted(err) {
 			return false, err
 		}
 		all = false

@@ -140,15 +140,12 @@ func (p *path) submit(ctx context.Context, r mapper.Request) error {
 
 // pathError reports whether err may be the fault of the path. The others would be the same down any path.
 func pathError(err error) bool {
-	for _, whatever := range []error{
-		mapper.ErrNotSupported, mapper.ErrNoSpace, mapper.ErrMedium, mapper.ErrProtection, mapper.ErrReadOnly,
-		mapper.ErrRequeue, mapper.ErrInterrupted, context.Canceled, context.DeadlineExceeded,
-	} {
+	for _, whatever := range []error{mapper.ErrNoSpace, mapper.ErrMedium, mapper.ErrProtection, mapper.ErrReadOnly} {
 		if errors.Is(err, whatever) {
 			return false
 		}
 	}
-	return true
+	return mapper.DiskFailed(err)
 }
 
 // choose returns the path for r; or what to wait for; or, without any, an error if the request belongs to the next

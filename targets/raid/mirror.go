@@ -19,7 +19,7 @@ func (t *target) readMirror(ctx context.Context, r mapper.Request) error {
 	m.pending.Add(1)
 	err := m.data.Submit(ctx, r)
 	m.pending.Add(-1)
-	if err == nil || !diskFailed(err) {
+	if err == nil || !mapper.DiskFailed(err) {
 		return err
 	}
 	r.Start = s
@@ -79,7 +79,7 @@ func (t *target) repairMirror(ctx context.Context, r mapper.Request, bad int, ca
 		if err == nil {
 			return t.rewrite(&t.members[places[bad].member], places[bad].at, r.Data)
 		}
-		if !diskFailed(err) {
+		if !mapper.DiskFailed(err) {
 			return err
 		}
 		cause = err
@@ -99,7 +99,7 @@ func (t *target) rewrite(m *member, at mapper.Sector, data []byte) error {
 		defer again.Free()
 		err = m.read(ctx, at, again.Data)
 	}
-	if err != nil && diskFailed(err) {
+	if err != nil && mapper.DiskFailed(err) {
 		t.failed(m) // whether or not the array can do without m, the data was read
 	}
 	return nil
@@ -141,7 +141,7 @@ func (t *target) writeCopies(ctx context.Context, r mapper.Request) (torn bool, 
 		switch {
 		case errs[k] == nil:
 			stored = stored || m.readable(p.at+r.Count)
-		case !diskFailed(errs[k]) || !t.failed(m):
+		case !mapper.DiskFailed(errs[k]) || !t.failed(m):
 			torn, err = true, errs[k]
 		}
 	}

@@ -215,7 +215,7 @@ func (t *target) loadSupers(ctx context.Context) ([]loaded, error) {
 		defer buf.Free()
 		err := m.meta.Submit(ctx, mapper.Request{Op: mapper.OpRead, Count: mapper.SectorsOf(superBlock), Data: buf.Data})
 		if err != nil {
-			if !diskFailed(err) {
+			if !mapper.DiskFailed(err) {
 				return nil, fmt.Errorf("superblock of member %d: %w", i, err)
 			}
 			t.host.Logf("Failed to read superblock of device at position %d", i)

@@ -2,7 +2,6 @@ package raid
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -160,7 +159,7 @@ func (t *target) flush(ctx context.Context, r mapper.Request) error {
 			return nil
 		}
 		err := m.data.Submit(ctx, r)
-		if err != nil && diskFailed(err) && t.failed(m) {
+		if err != nil && mapper.DiskFailed(err) && t.failed(m) {
 			return nil
 		}
 		return err
@@ -175,17 +174,6 @@ func (t *target) sharesDisk(i int) bool {
 		}
 	}
 	return false
-}
-
-// diskFailed reports whether err speaks against the disk: one that cannot do something, or a caller who did not
-// wait, does not.
-func diskFailed(err error) bool {
-	for _, other := range []error{mapper.ErrNotSupported, mapper.ErrInterrupted, mapper.ErrRequeue, context.Canceled, context.DeadlineExceeded} {
-		if errors.Is(err, other) {
-			return false
-		}
-	}
-	return true
 }
 
 // read reads n sectors of m.

@@ -38,7 +38,7 @@ func (t *target) readParity(ctx context.Context, r mapper.Request) error {
 		if m.readable(at + r.Count) {
 			down := r
 			down.Start = m.offset + at
-			if err := m.data.Submit(ctx, down); err == nil || !diskFailed(err) {
+			if err := m.data.Submit(ctx, down); err == nil || !mapper.DiskFailed(err) {
 				return err
 			}
 		}
@@ -54,7 +54,7 @@ func (t *target) readParity(ctx context.Context, r mapper.Request) error {
 	err := mapper.FanOut(len(list), fanWidth, func(i int) error {
 		return t.members[row.data[list[i].k]].read(ctx, at+list[i].off, list[i].data)
 	})
-	if err != nil && diskFailed(err) {
+	if err != nil && mapper.DiskFailed(err) {
 		return t.readRow(ctx, r)
 	}
 	return err
@@ -94,7 +94,7 @@ func (t *target) readHeld(ctx context.Context, at mapper.Sector, list []piece) (
 		return nil
 	})
 	for i, err := range errs {
-		if err != nil && !diskFailed(err) {
+		if err != nil && !mapper.DiskFailed(err) {
 			return nil, err
 		}
 		if err != nil {

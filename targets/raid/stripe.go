@@ -59,7 +59,7 @@ func (c *column) fetch(ctx context.Context, list []int) (bad []int, err error) {
 	for i, e := range errs {
 		switch {
 		case e == nil:
-		case diskFailed(e):
+		case mapper.DiskFailed(e):
 			bad = append(bad, list[i])
 			c.blocks[list[i]] = nil
 			err = e
@@ -206,7 +206,7 @@ func (c *column) store(list []int, blocks func(m int) []byte, flags mapper.Flags
 	})
 	var first error
 	for i, err := range errs {
-		if err != nil && (!diskFailed(err) || !c.t.failed(&c.t.members[list[i]])) && first == nil {
+		if err != nil && (!mapper.DiskFailed(err) || !c.t.failed(&c.t.members[list[i]])) && first == nil {
 			first = err
 		}
 	}

@@ -47,7 +47,7 @@ func (t *target) load(ctx context.Context, from, to mapper.Sector) (*span, error
 		return nil
 	})
 	for i, err := range errs {
-		if err != nil && !diskFailed(err) {
+		if err != nil && !mapper.DiskFailed(err) {
 			s.free()
 			return nil, err
 		}
@@ -195,7 +195,7 @@ func differ(a, b []byte, pages []bool) (any bool) {
 // put writes to m for the syncer. If that fails because of the disk, the member has failed; that the array can go on without.
 func (t *target) put(m *member, at mapper.Sector, data []byte) error {
 	err := m.write(context.Background(), at, data, 0)
-	if err != nil && diskFailed(err) && t.failed(m) {
+	if err != nil && mapper.DiskFailed(err) && t.failed(m) {
 		return nil
 	}
 	return err
@@ -256,7 +256,7 @@ func (t *target) syncCopies(ctx context.Context, from, to mapper.Sector, action 
 		}
 		err := m.read(ctx, p.at, b.Data)
 		switch {
-		case err != nil && !diskFailed(err):
+		case err != nil && !mapper.DiskFailed(err):
 			return 0, err
 		case err != nil:
 			bad = append(bad, k)
@@ -301,7 +301,7 @@ func (t *target) readCopy(ctx context.Context, places []place, n mapper.Sector, 
 		if err = m.read(ctx, p.at, buf); err == nil {
 			return k, bad, nil
 		}
-		if !diskFailed(err) {
+		if !mapper.DiskFailed(err) {
 			break
 		}
 		bad = append(bad, k)

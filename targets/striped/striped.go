@@ -2,7 +2,6 @@ package striped
 
 import (
 	"context"
-	"errors"
 	"math/bits"
 	"slices"
 	"strconv"
@@ -181,7 +180,7 @@ func (t *target) count(i int, err error) error {
 // failed counts a failure of d against all its stripes. Whoever waits for events is woken until
 // the disk is known to be bad.
 func (t *target) failed(d mapper.Disk, err error) {
-	if !diskFailed(err) {
+	if !mapper.DiskFailed(err) {
 		return
 	}
 	news := false
@@ -193,17 +192,6 @@ func (t *target) failed(d mapper.Disk, err error) {
 	if news {
 		t.host.Event()
 	}
-}
-
-// diskFailed reports whether err speaks against the disk: one that cannot do something, or a caller
-// who did not wait, does not.
-func diskFailed(err error) bool {
-	for _, other := range []error{mapper.ErrNotSupported, mapper.ErrInterrupted, mapper.ErrRequeue, context.Canceled, context.DeadlineExceeded} {
-		if errors.Is(err, other) {
-			return false
-		}
-	}
-	return true
 }
 
 // Areas returns the range of each stripe.

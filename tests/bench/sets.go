@@ -142,30 +142,25 @@ func verity(more string) func(o options, dir string) (server, error) {
 	}
 }
 
-func startFresh(o options, dir string) (server, error) {
-	file, err := backing(dir, "origin.img")
-	if err != nil {
-		return server{}, err
-	}
-	store := filepath.Join(dir, "store.img")
-	if err := errors.Join(os.WriteFile(store, nil, 0o600), os.Truncate(store, (fileMiB+32)<<20)); err != nil {
-		return server{}, err
-	}
-	return startDmfs(o, dir, fmt.Sprintf("create vol 0 %d snapshot %s %s N 128\n", fileMiB*2048, file, store))
-}
+func startFresh(o options, dir string) (server, error) { return startSnapshot(o, dir, "N") }
 
 func startKept(o options, dir string) (server, error) {
-	file, err := backing(dir, "origin.img")
-	if err != nil {
-		return server{}, err
-	}
-	store := filepath.Join(dir, "store.img")
-	if err := errors.Join(os.WriteFile(store, nil, 0o600), os.Truncate(store, (fileMiB+32)<<20)); err != nil {
-		return server{}, err
-	}
-	s, err := startDmfs(o, dir, fmt.Sprintf("create vol 0 %d snapshot %s %s P 128\n", fileMiB*2048, file, store))
+	s, err := startSnapshot(o, dir, "P")
 	if err != nil {
 		return server{}, err
 	}
 	return filled(s)
+}
+
+// startSnapshot maps a snapshot with a store of that kind.
+func startSnapshot(o options, dir, kind string) (server, error) {
+	file, err := backing(dir, "origin.img")
+	if err != nil {
+		return server{}, err
+	}
+	store := filepath.Join(dir, "store.img")
+	if err := errors.Join(os.WriteFile(store, nil, 0o600), os.Truncate(store, (fileMiB+32)<<20)); err != nil {
+		return server{}, err
+	}
+	return startDmfs(o, dir, fmt.Sprintf("create vol 0 %d snapshot %s %s %s 128\n", fileMiB*2048, file, store, kind))
 }
