@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"dmfs/mapper"
+	"dmfs/targets/internal/sha256x2"
 )
 
 // Type is the verity target.
@@ -31,6 +32,7 @@ type target struct {
 	cache   cache
 	checked []atomic.Uint32 // bits, by data block: it was verified before; nil unless once
 	works   sync.Pool       // of *work
+	pairs   *sha256x2.Hash  // hashes two data blocks at a time; nil where that cannot be
 
 	corrupt atomic.Bool   // something did not verify
 	dead    atomic.Bool   // and that was not to be survived
@@ -58,7 +60,14 @@ func newTarget(ctx context.Context, h mapper.Host, s mapper.Spec) (mapper.Target
 	}
 	t.cache.limit = max(64, int(cacheBytes/c.hashBlock.Bytes()))
 	t.works.New = func() any {
-		return &work{h: c.newHash(), want: make([]byte, 0, c.digest), sum: make([]byte, 0, c.digest)}
+		w := &work{h: c.newHash(), want: make([]byte, 0, c.digest), sum: make([]byte, 0, c.digest)}
+		for i := range w.wait {
+			w.wait[i].want = make([]byte, 0, c.digest)
+		}
+		return w
+	}
+	if c.algorithm == "sha256" && sha256x2.Supported() {
+		t.pairs = sha256x2.New(c.around())
 	}
 	if c.once {
 		const most = 1 << 33 // blocks: a bitmap of 1 GiB
@@ -79,18 +88,33 @@ func newTarget(ctx context.Context, h mapper.Host, s mapper.Spec) (mapper.Target
 type work struct {
 	h         hash.Hash
 	want, sum []byte // digests
+	wait      [2]unverified
+	waiting   int // how many of wait there are
+	sums      [2][sha256x2.Size]byte
+}
+
+// An unverified block is a data block that is to be verified.
+type unverified struct {
+	number uint64
+	data   []byte // its caller's
+	want   []byte // its digest, by the tree
+}
+
+// around returns what is hashed before a block and after it.
+func (c *config) around() (before, after []byte) {
+	if c.version == 0 {
+		return nil, c.salt
+	}
+	return c.salt, nil
 }
 
 // digestOf returns the digest of a block. It is valid until the next.
 func (t *target) digestOf(w *work, block []byte) []byte {
+	before, after := t.around()
 	w.h.Reset()
-	if t.version == 1 {
-		w.h.Write(t.salt) //nolint:errcheck // a hash takes everything
-	}
-	w.h.Write(block) //nolint:errcheck // likewise
-	if t.version == 0 {
-		w.h.Write(t.salt) //nolint:errcheck // likewise
-	}
+	w.h.Write(before) //nolint:errcheck // a hash takes everything
+	w.h.Write(block)  //nolint:errcheck // likewise
+	w.h.Write(after)  //nolint:errcheck // likewise
 	w.sum = w.h.Sum(w.sum[:0])
 	return w.sum
 }
@@ -142,40 +166,66 @@ const sharedBytes = 64 << 10
 
 var errDead = fmt.Errorf("the device has failed since a block did not verify: %w", mapper.ErrIO)
 
-// verify verifies the data blocks from first on, which are in data.
+// verify verifies the data blocks from first on, which are in data, two at a time.
 func (t *target) verify(ctx context.Context, first uint64, data []byte) error {
 	w := t.works.Get().(*work)
 	defer t.works.Put(w)
+	w.waiting = 0
 	size := int(t.dataBlock.Bytes())
 	for block := first; len(data) > 0; block, data = block+1, data[size:] {
 		if t.once && t.wasChecked(block) {
 			continue
 		}
-		if err := t.verifyBlock(ctx, w, block, data[:size]); err != nil {
+		if err := t.want(ctx, w, block, true); err != nil {
 			return err
 		}
+		if t.zero != nil && bytes.Equal(w.want, t.zero) {
+			clear(data[:size]) // whatever was read
+			continue
+		}
+		b := &w.wait[w.waiting]
+		b.number, b.data, b.want = block, data[:size], append(b.want[:0], w.want...)
+		if w.waiting++; w.waiting == len(w.wait) {
+			if err := t.verifyWaiting(ctx, w); err != nil {
+				return err
+			}
+		}
+	}
+	return t.verifyWaiting(ctx, w)
+}
+
+// verifyWaiting verifies the blocks that wait for it.
+func (t *target) verifyWaiting(ctx context.Context, w *work) error {
+	blocks := w.wait[:w.waiting]
+	w.waiting = 0
+	paired := t.pairs != nil && len(blocks) == 2
+	if paired {
+		t.pairs.Sum(&w.sums, blocks[0].data, blocks[1].data)
+	}
+	for i := range blocks {
+		sum := w.sums[i][:]
+		if !paired {
+			sum = t.digestOf(w, blocks[i].data)
+		}
+		if err := t.settle(ctx, w, &blocks[i], sum); err != nil {
+			return err
+		}
+		blocks[i].data = nil
 	}
 	return nil
 }
 
-// verifyBlock verifies one data block, or fills it with zeroes if its digest says that it has nothing else.
-func (t *target) verifyBlock(ctx context.Context, w *work, block uint64, data []byte) error {
-	if err := t.want(ctx, w, block, true); err != nil {
-		return err
-	}
-	if t.zero != nil && bytes.Equal(w.want, t.zero) {
-		clear(data)
-		return nil
-	}
-	if !bytes.Equal(t.digestOf(w, data), w.want) {
-		fixed, ok := t.repair(ctx, w, block, w.want)
+// settle compares the digest of a data block with what it is to be, and repairs the block if it can.
+func (t *target) settle(ctx context.Context, w *work, b *unverified, sum []byte) error {
+	if !bytes.Equal(sum, b.want) {
+		fixed, ok := t.repair(ctx, w, b.number, b.want)
 		if !ok {
-			return t.failed("data", block)
+			return t.failed("data", b.number)
 		}
-		copy(data, fixed)
+		copy(b.data, fixed)
 	}
 	if t.once {
-		t.checked[block/32].Or(1 << (block % 32))
+		t.checked[b.number/32].Or(1 << (b.number % 32))
 	}
 	return nil
 }
