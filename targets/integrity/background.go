@@ -186,37 +186,47 @@ func (t *target) recalculateNext(ctx context.Context) error {
 	if !g.meta {
 		n = min(n, 1<<g.areaShift-at&(1<<g.areaShift-1))
 	}
-	r := mapper.Request{Op: mapper.OpRead, Start: mapper.Sector(at), Count: mapper.Sector(n)}
-	s, err := t.hold(ctx, r, false)
+	s, err := t.hold(ctx, mapper.Request{Op: mapper.OpRead, Start: mapper.Sector(at), Count: mapper.Sector(n)}, false)
 	if err != nil {
 		return err
 	}
 	defer t.letGo(s)
-	if t.bitmap == nil || t.bitmap.unknown(at, n) {
-		buf := mapper.GetBuffer(int(r.Count.Bytes()))
-		defer buf.Free()
-		r.Data = buf.Data
-		down := r
-		down.Start = mapper.Sector(g.dataSector(at))
-		if err := t.line.data.Submit(ctx, down); err != nil {
-			return err
+	// What a bitmap says is known is left alone: computed anew, a tag that does not match would match.
+	end, from, count := at+n, at, n
+	if t.bitmap != nil {
+		if from, count = t.bitmap.nextUnknown(at, n); count > 0 {
+			end = from + count
 		}
-		list := t.room(r.Count)
-		defer list.free()
-		t.tags(list.data, r.Data, at)
-		buffer, off := g.tagPlace(at)
-		if err := t.cache.store(ctx, list.data, buffer, off); err != nil {
+	}
+	if count > 0 {
+		if err := t.retag(ctx, from, count); err != nil {
 			return err
 		}
 	}
 	t.superMu.Lock()
-	t.super.recalc = at + n
+	t.super.recalc = end
 	t.superMu.Unlock()
-	t.recalcAt.Store(at + n)
+	t.recalcAt.Store(end)
 	if t.bitmap != nil {
-		t.bitmap.known(at, at+n)
+		t.bitmap.known(at, end)
 	}
 	return nil
+}
+
+// retag computes the tags of n sectors from s on, which the caller holds and lie in one area, from their data.
+func (t *target) retag(ctx context.Context, s, n uint64) error {
+	count := mapper.Sector(n)
+	buf := mapper.GetBuffer(int(count.Bytes()))
+	defer buf.Free()
+	r := mapper.Request{Op: mapper.OpRead, Start: mapper.Sector(t.geometry.dataSector(s)), Count: count, Data: buf.Data}
+	if err := t.line.data.Submit(ctx, r); err != nil {
+		return err
+	}
+	list := t.room(count)
+	defer list.free()
+	t.tags(list.data, r.Data, s)
+	buffer, off := t.geometry.tagPlace(s)
+	return t.cache.store(ctx, list.data, buffer, off)
 }
 
 // known notes that the tags of sectors from..to are known. A bit whose last sector is among them is clear then: what comes

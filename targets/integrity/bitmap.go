@@ -99,6 +99,22 @@ func (b *bitmap) unknown(s, n uint64) bool {
 	return !b.recalc.all(from, to, false)
 }
 
+// nextUnknown returns the first sectors of n from s on whose tags are not known, in one piece; count is 0 if all are known.
+func (b *bitmap) nextUnknown(s, n uint64) (at, count uint64) {
+	end := s + n
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	bit := func(s uint64) bool { i := s >> b.t.geometry.bitShift; return b.recalc[i/8]>>(i%8)&1 != 0 }
+	next := func(s uint64) uint64 { return min(end, (s>>b.t.geometry.bitShift+1)<<b.t.geometry.bitShift) }
+	for at = s; at < end && !bit(at); {
+		at = next(at)
+	}
+	for s = at; s < end && bit(s); {
+		s = next(s)
+	}
+	return at, s - at
+}
+
 // allow returns when n sectors from s on may be written, which the caller holds.
 func (b *bitmap) allow(ctx context.Context, s, n uint64) error {
 	from, to := b.bits(s, n)

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"dmfs/mapper"
 	"dmfs/mapper/mappertest"
 )
@@ -208,6 +210,40 @@ func TestBitmapRecovery(t *testing.T) {
 			t.Errorf("seed %d: the disk was closed, and says that it was not", c.seed)
 		}
 		x.close()
+	}
+}
+
+// What no bit covers is not recalculated, also between two that do: a block that was damaged there does not come to match.
+func TestBitmapLeavesTheRest(t *testing.T) {
+	args := append([]string{"1:1"}, strings.Fields(crashLines["B"])...)
+	power, disks := crashDisks("")
+	x := open(t, crashLen, args, disks...)
+	if err := errors.Join(x.write(0, crashLen, 1), x.PostSuspend(ctx), x.PreResume(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	x.Resume()
+	if err := errors.Join(x.write(0, 1, 2), x.write(300, 1, 2)); err != nil {
+		t.Fatal(err)
+	}
+	left := power.Cut(mappertest.KeepAll).Disks()[0]
+	x.close()
+	const damaged = 160
+	at := mapper.Sector(x.geometry.dataSector(damaged))
+	if err := left.Submit(ctx, mapper.Request{Op: mapper.OpWrite, Start: at, Count: 1, Data: mappertest.Stamped(7, 1, 7)}); err != nil {
+		t.Fatal(err)
+	}
+	y := open(t, crashLen, args, left)
+	defer y.close()
+	for y.recalculates() {
+		time.Sleep(time.Millisecond)
+	}
+	for _, s := range []mapper.Sector{0, 300} {
+		if _, err := y.read(s, 1); err != nil {
+			t.Errorf("sector %d: %v", s, err)
+		}
+	}
+	if _, err := y.read(damaged, 1); mapper.Errno(err) != unix.EILSEQ {
+		t.Errorf("the damaged sector: %v, want EILSEQ", err)
 	}
 }
 

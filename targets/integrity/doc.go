@@ -98,6 +98,8 @@
 //     further on that was discarded has the old data again later.
 //   - A disk of mode B that was not closed, and is opened in another mode, is noted to need recalculation before its bitmap is
 //     replaced. The kernel does so after, and a crash in between forgets which tags may not match.
+//   - After a crash in mode B what the bitmap has bits for is recalculated. The kernel recalculates what lies between two such places that are
+//     near each other, too, where damaged blocks come to match.
 //   - Mode R on a disk that is not formatted keeps the geometry that formatting would give. The kernel forgets it at the resume.
 //   - A superblock with flags that are not known, a journal of more than 1 GiB, and a disk whose blocks are larger than block_size are refused.
 //   - A read-only table writes nothing: the disk has to be formatted, and to have been closed.
