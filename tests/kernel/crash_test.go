@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"dmfs/mapper"
@@ -22,7 +23,7 @@ import (
 type crashLoad struct {
 	disks   []string // names in the scenario, in the order of 7:0, 7:1 ...
 	sectors []mapper.Sector
-	setUp   []string // commands: "create NAME TABLE", "message NAME WORDS"
+	setUp   []string // commands: "create NAME TABLE", "message NAME WORDS", "fill NAME"
 	step    func(m *crashMachine)
 	look    string // steps of the scenario, after its disks
 }
@@ -55,6 +56,10 @@ func (m *crashMachine) tell(command string) bool {
 		err = d.Suspend(m.t.Context(), false)
 	case "resume":
 		err = d.Resume(m.t.Context(), mapper.ResumeOptions{})
+	case "fill":
+		err = errors.Join(
+			d.Submit(m.t.Context(), mapper.Request{Op: mapper.OpWrite, Count: d.Sectors(), Data: mappertest.Stamped(0, d.Sectors(), 0)}),
+			d.Submit(m.t.Context(), mapper.Request{Op: mapper.OpFlush}))
 	case "message":
 		_, err = d.Message(m.t.Context(), 0, strings.Fields(rest))
 	}
@@ -122,6 +127,23 @@ var crashLoads = map[string]crashLoad{
 		look: "create s 0 4096 snapshot @base@ @store@ P 16\ncreate o 0 4096 snapshot-origin @base@\nhash o\nhash s\nstatus s\n" +
 			"write o 0 64 900\nwrite s 2048 64 901\nflush o\nflush s\nhash s\n",
 	},
+	"integrity":        integrityLoad("4 J 3 internal_hash:crc32c journal_sectors:300 fix_padding"),
+	"integrity-mac":    integrityLoad("20 J 5 internal_hash:sha1 journal_sectors:300 journal_mac:hmac(sha256):" + crashKey + " fix_hmac fix_padding"),
+	"integrity-ctr":    integrityLoad("4 J 4 internal_hash:crc32c journal_sectors:300 journal_crypt:ctr(aes):" + crashKey + " fix_padding"),
+	"integrity-bitmap": integrityLoad("4 B 4 internal_hash:crc32c sectors_per_bit:16 bitmap_flush_interval:1 fix_padding"),
+}
+
+const crashKey = "000102030405060708090a0b0c0d0e0f"
+
+// integrityLoad is an integrity device with these arguments. Each block that a cut left is read, then some are written.
+func integrityLoad(args string) crashLoad {
+	const table = "create i 0 2000 integrity %s 0 %s"
+	return crashLoad{
+		disks: []string{"disk"}, sectors: []mapper.Sector{4096},
+		setUp: []string{fmt.Sprintf(table, "7:0", args), "fill i"},
+		step:  func(m *crashMachine) { m.use("i", false) },
+		look:  fmt.Sprintf(table, "@disk@", args) + "\nhash i\npause\nhash i\nwrite i 100 64 900\nflush i\nhash i\n",
+	}
 }
 
 // lookAtThins is steps that read n thin devices, which may not all be there, and write to the first of them.
@@ -134,7 +156,7 @@ func lookAtThins(n int) string {
 	return b.String()
 }
 
-// The kernel opens what power cuts left of our thin pools and snapshots, and sees in it what we see; thin_check finds nothing wrong, neither before nor
+// The kernel opens what power cuts left of our thin pools, snapshots and integrity devices, and sees in it what we see; thin_check finds nothing wrong, neither before nor
 // after the kernel has worked on.
 func TestCrashStates(t *testing.T) {
 	boot(t)
@@ -168,11 +190,14 @@ func crashStates(t *testing.T, load crashLoad, rnd *rand.Rand, count int) []*map
 	}
 	states := make([]*mappertest.Power, 0, count)
 	requests := 0
+	var mu sync.Mutex // what a target does in the background goes on during the steps
 	seeds := rand.New(rand.NewPCG(rnd.Uint64(), 1))
-	power.SetBefore(func(_ *mappertest.Crash, r mapper.Request) { // one request at a time: the steps are, and what is copied is cut into pieces of its own
+	power.SetBefore(func(_ *mappertest.Crash, r mapper.Request) {
 		if r.Op == mapper.OpRead {
 			return
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		if requests++; len(states) < count {
 			states = append(states, power.Cut(seeds.Uint64()))
 		} else if i := seeds.IntN(requests); i < count {
