@@ -1,5 +1,5 @@
-// Package pdata keeps data structures on a disk of 4 KiB blocks, as the kernel's persistent-data library does, in its format: B-trees
-// and counts of references, changed by transactions that happen as a whole or not at all. The metadata of thin pools are made of it,
+// Package pdata keeps data structures on a disk of 4 KiB blocks, as the kernel's persistent-data library does, in its format: B-trees,
+// arrays, sets of bits, and counts of references, changed by transactions that happen as a whole or not at all. The metadata of thin pools are made of it,
 // and those of caches, eras and clones are.
 //
 // # Transactions
@@ -38,5 +38,5 @@
 //
 // The format is that of Linux 6.1 (Documentation/admin-guide/device-mapper/persistent-data.rst says the ideas, the numbers are those of
 // metadata that the kernel wrote). thin_check and thin_dump of thin-provisioning-tools read what this writes, and this what thin_restore writes
-// (tests in targets/thin).
+// (tests in targets/thin); arrays and sets of bits go to and fro between this and the tools for caches.
 package pdata
