@@ -18,7 +18,8 @@ type maker struct {
 	serial  int
 	fails   bool // a table has a target that fails: how much of a failed zeroing was done is nobody's promise
 	onePath bool // a table has a switch target, of which the kernel sends a discard of several regions down one path
-	thin    bool // thin devices are below: the kernel cuts discards at multiples of a thin block, counted on whatever stands on them, and may leave no block whole
+	cut     bool // thin devices and the like are below: the kernel cuts discards at multiples of their blocks, counted on whatever stands on them, and may leave no block whole
+	forgets bool // a device keeps nothing once it is removed
 	grain   int  // offsets and lengths are multiples, in sectors: 8 if a disk has blocks of 4096 bytes
 }
 
@@ -60,8 +61,8 @@ type device struct {
 func Make(seed uint64) *scenario.Scenario {
 	m := &maker{Rand: rand.New(rand.NewPCG(seed, 0)), grain: 1}
 	m.makeDisks()
-	if m.IntN(4) == 0 {
-		m.makeThin()
+	if m.grain == 1 && m.IntN(2) == 0 {
+		m.makeBase()
 	}
 	for range 1 + m.IntN(4) {
 		m.create()
@@ -77,7 +78,11 @@ func Make(seed uint64) *scenario.Scenario {
 		m.add("status %s", d.name)
 		m.add("deps %s", d.name)
 	}
-	s, err := scenario.Parse(fmt.Sprintf("random-%d", seed), fmt.Sprintf("# Made by chance from seed %d.\n", seed)+strings.Join(m.lines, "\n"))
+	head := fmt.Sprintf("# Made by chance from seed %d.\n", seed)
+	if m.forgets {
+		head += "# forgets\n"
+	}
+	s, err := scenario.Parse(fmt.Sprintf("random-%d", seed), head+strings.Join(m.lines, "\n"))
 	if err != nil {
 		panic("random: " + err.Error()) // what is made here is in the language
 	}
@@ -286,7 +291,7 @@ func (m *maker) operation() {
 		start = max(0, d.size-m.IntN(6))
 	}
 	op := m.IntN(9)
-	if (m.onePath || m.thin) && op == 1 {
+	if (m.onePath || m.cut) && op == 1 {
 		op = 3
 	}
 	if m.fails {

@@ -178,33 +178,3 @@ func (m *maker) crypted(device string, length int) (text string, n int) {
 	}
 	return fmt.Sprintf("crypt %s %s %d @%s@ %d%s", c.name, key, offset, name, start, options[m.IntN(len(options))]), length
 }
-
-// makeThin makes a pool, with a thin device and maybe a snapshot of it, that others may stand on as on disks.
-func (m *maker) makeThin() {
-	m.thin = true
-	features := []string{"", " 1 skip_block_zeroing", " 1 no_discard_passdown"}[m.IntN(3)]
-	m.add("disk poolmeta 4096 metadata")
-	m.add("disk pooldata 16384 metadata")
-	m.add("create pool 0 16384 thin-pool @poolmeta@ @pooldata@ 128 0%s", features)
-	m.add("message pool 0 create_thin 0")
-	size := (200 + m.IntN(5000)) &^ 7
-	m.add("create thin0 0 %d thin @pool@ 0", size)
-	m.disks = append(m.disks, &place{name: "thin0", size: size})
-	m.serial++
-	if m.IntN(2) == 0 {
-		m.add("write thin0 0 %d %d", m.some(size), m.serial)
-	}
-	if features == " 1 skip_block_zeroing" { // what is not written may hold anything
-		m.serial++
-		m.add("write thin0 0 %d %d", size, m.serial)
-	}
-	if m.IntN(2) == 0 {
-		m.add("suspend thin0")
-		m.add("message pool 0 create_snap 1 0")
-		m.add("resume thin0")
-		m.add("create thin1 0 %d thin @pool@ 1", size)
-		m.disks = append(m.disks, &place{name: "thin1", size: size})
-	}
-	m.add("status pool")
-	m.add("status thin0")
-}
