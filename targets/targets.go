@@ -33,6 +33,7 @@ func Register(g *mapper.Registry) {
 	g.Register(&unstriped.Type)
 	g.Register(&mirror.Type)
 	g.Register(&raid.Type)
+	g.Register(&raid.MDType)
 	g.Register(&dmswitch.Type)
 	g.Register(&ebs.Type)
 	for _, t := range snapshot.NewTypes() {

@@ -34,6 +34,13 @@
 //	raid10_use_near_sets      far copies rotate among all members
 //	data_offset SECTORS       reserves room at the end of the members for a reshape by the kernel
 //
+// An array of Linux software RAID has a target of its own, md, to which its superblocks say all else; `dmfs open` makes the table:
+//
+//	START LENGTH md [force] MEMBERS DISK*
+//
+// DISKs are its members, whole, in any order. force writes to an array that lacks members or was not closed, and leaves out members that failed
+// or have missed changes. Superblocks and bitmaps are kept as md does: an array says that it is not clean before it is written to.
+//
 // # Status and messages
 //
 //	TYPE MEMBERS LETTERS DONE/TOTAL ACTION MISMATCHES OFFSET -

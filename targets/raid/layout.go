@@ -123,8 +123,18 @@ func row6(layout uint32, n, i int) row {
 		return r
 	case parityLast:
 		return row{p: n - 2, q: n - 1}.fill(0, n)
-	case zeroRestart:
+	case zeroRestart, rightAsymmetric:
 		return row{p: i, q: (i + 1) % n}.fill(0, n)
+	case rightSymmetric:
+		return row{p: i, q: (i + 1) % n}.fill(i+2, n)
+	case leftAsymmetric, leftSymmetric:
+		r := row{p: n - 1 - i}
+		if r.q = (r.p + 1) % n; layout == leftSymmetric {
+			return r.fill(r.q+1, n)
+		}
+		return r.fill(0, n)
+	case parityFirst:
+		return row{p: 0, q: 1}.fill(0, n)
 	case nRestart:
 		p := n - 1 - (i+1)%n
 		return row{p: p, q: (p + 1) % n}.fill(0, n)

@@ -52,7 +52,10 @@ func parse(s mapper.Spec) (*config, error) {
 	if len(s.Args) == 0 {
 		return nil, mapper.BadArg("No arguments", "want TYPE PARAMETERS CHUNK [OPTIONS] MEMBERS (METADATA DATA)*")
 	}
-	c := &config{typ: typeNamed(s.Args[0]), given: make(map[string]bool), cache: 256, copies: 2}
+	c := &config{typ: typeNamed(raidTypes, s.Args[0]), given: make(map[string]bool), cache: 256, copies: 2}
+	if c.typ == nil && s.Type == mdInner {
+		c.typ = typeNamed(mdTypes, s.Args[0])
+	}
 	if c.typ == nil {
 		return nil, mapper.BadArg("Unrecognised raid_type", "%q", s.Args[0])
 	}

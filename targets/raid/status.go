@@ -28,6 +28,9 @@ func (t *target) Status(context.Context, bool) (string, error) {
 		action, synced = s.request, 0 // it is about to begin
 	}
 	name := typeOf(t.geo.level, t.geo.layout)
+	if name == "" {
+		name = t.cfg.typ.name // one of md's
+	}
 	if t.geo.level == 0 {
 		name = "raid0"
 	}

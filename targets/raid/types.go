@@ -62,11 +62,20 @@ var raidTypes = []raidType{
 	{"raid6_ra_6", 2, 6, rightAsymmetric6},
 }
 
-// typeNamed returns the type of that name, in any case, or nil.
-func typeNamed(name string) *raidType {
-	for i := range raidTypes {
-		if strings.EqualFold(raidTypes[i].name, name) {
-			return &raidTypes[i]
+// mdTypes are algorithms of md that the kernel's dm-raid has no word for, and tables therefore neither.
+var mdTypes = []raidType{
+	{"raid6_la", 2, 6, leftAsymmetric},
+	{"raid6_ra", 2, 6, rightAsymmetric},
+	{"raid6_ls", 2, 6, leftSymmetric},
+	{"raid6_rs", 2, 6, rightSymmetric},
+	{"raid6_0", 2, 6, parityFirst},
+}
+
+// typeNamed returns the type of a list with that name, in any case, or nil.
+func typeNamed(list []raidType, name string) *raidType {
+	for i := range list {
+		if strings.EqualFold(list[i].name, name) {
+			return &list[i]
 		}
 	}
 	return nil

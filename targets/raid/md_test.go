@@ -1,0 +1,376 @@
+package raid
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+
+	"dmfs/mapper"
+	"dmfs/mapper/mappertest"
+	"dmfs/targets/raid/md"
+)
+
+// An mdKind is an array of md that a test makes: 512 sectors of each member.
+type mdKind struct {
+	version       string
+	level         int
+	layout        uint32
+	chunk         mapper.Sector
+	members, data int // data: how many members' worth
+	bitmap        bool
+}
+
+const mdDev = 512 // sectors used of a member
+
+func (k mdKind) String() string {
+	s := fmt.Sprintf("%s level %d layout %#x", k.version, k.level, k.layout)
+	if k.bitmap {
+		s += " bitmap"
+	}
+	return s
+}
+
+func (k mdKind) array() mapper.Sector { return mdDev * mapper.Sector(k.data) }
+
+// mdKinds have the levels and versions, with a bitmap and without.
+var mdKinds = []mdKind{
+	{"1.2", 1, 0, 0, 2, 1, true}, {"0.90", 1, 0, 0, 3, 1, false},
+	{"1.0", 5, leftSymmetric, 16, 3, 2, false}, {"1.2", 5, leftSymmetric, 16, 4, 3, true}, {"0.90", 5, rightAsymmetric, 16, 3, 2, false},
+	{"1.1", 6, leftSymmetric, 16, 4, 2, true}, {"1.2", 6, leftAsymmetric, 16, 5, 3, false}, {"1.2", 6, rightSymmetric, 16, 4, 2, false},
+	{"1.2", 6, rightAsymmetric, 16, 4, 2, false}, {"1.2", 6, parityFirst, 16, 4, 2, true}, {"1.2", 6, nContinue, 16, 4, 2, false},
+	{"1.2", 4, 0, 16, 3, 2, false}, {"1.2", 10, 0x102, 16, 4, 2, true}, {"1.2", 10, 0x201, 16, 4, 2, false}, {"1.2", 10, 0x10201, 16, 4, 2, false},
+}
+
+// places returns where superblock, data and bitmap are on a member, and how large that is.
+func (k mdKind) places() (super, data, bitmap, size mapper.Sector) {
+	switch k.version {
+	case "0.90":
+		return 1024, 0, 1032, 1024 + 128
+	case "1.0":
+		return 1024, 0, 1016, 1040
+	case "1.1":
+		return 0, 128, 8, 128 + mdDev
+	}
+	return 8, 128, 16, 128 + mdDev
+}
+
+// format writes the superblock of a member, and its bitmap.
+func (k mdKind) format(ctx context.Context, disk mapper.Disk, place int, events uint64) error {
+	super, data, bitmap, _ := k.places()
+	le, b := binary.LittleEndian, make([]byte, 4096)
+	put := func(at int, v uint32) { le.PutUint32(b[at:], v) }
+	put(0, 0xa92b4efc)
+	copy(b[16:], "array's identity")
+	sumAt, n := 216, 256+2*k.members
+	if k.version == "0.90" {
+		for word, v := range map[int]uint32{
+			2: 90, 5: 7, 7: uint32(k.level), 8: mdDev / 2, 10: uint32(k.members), 33: 1, 39: uint32(events), 41: uint32(events), 43: 1<<32 - 1,
+			64: k.layout, 65: uint32(k.chunk.Bytes()), 992: uint32(place), 995: uint32(place), 996: 6,
+		} {
+			put(4*word, v)
+		}
+		for i := range k.members {
+			for word, v := range []uint32{uint32(i), 7, uint32(i), uint32(i), 6} {
+				put(4*(128+32*i+word), v)
+			}
+		}
+		sumAt, n = 4*38, 4096
+	} else {
+		put(4, 1)
+		put(72, uint32(k.level))
+		put(76, k.layout)
+		put(80, mdDev)
+		put(88, uint32(k.chunk))
+		put(92, uint32(k.members))
+		put(128, uint32(data))
+		put(136, mdDev)
+		put(144, uint32(super))
+		put(160, uint32(place))
+		le.PutUint64(b[200:], events)
+		le.PutUint64(b[208:], ^uint64(0))
+		put(220, uint32(k.members))
+		for i := range k.members {
+			le.PutUint16(b[256+2*i:], uint16(i))
+		}
+		if k.bitmap {
+			put(8, 1)
+			put(96, uint32(bitmap-super))
+		}
+	}
+	sum := uint64(0)
+	for at := 0; at < n; at += 4 {
+		sum += uint64(le.Uint32(b[at:]))
+	}
+	put(sumAt, uint32(sum)+uint32(sum>>32))
+	write := func(at mapper.Sector, p []byte) error {
+		return disk.Submit(ctx, mapper.Request{Op: mapper.OpWrite, Flags: mapper.FlagFUA, Start: at, Count: mapper.SectorsOf(int64(len(p))), Data: p})
+	}
+	err := write(super, b)
+	if k.bitmap {
+		page := make([]byte, 512)
+		region := mapper.Sector(64)
+		sync := mapper.Sector(mdDev)
+		if k.level == 10 {
+			sync = k.array()
+		}
+		(&bitmapSuper{events: events, cleared: events, sectors: sync, regionBytes: uint32(region.Bytes()), sleep: 5}).encode(page)
+		copy(page[8:], "array's identity")
+		clear(b)
+		copy(b, page)
+		err = errors.Join(err, write(bitmap, b))
+	}
+	return err
+}
+
+// setup describes the array for the conformance suite.
+func (k mdKind) setup() mappertest.Setup {
+	_, _, _, size := k.places()
+	s := mappertest.Setup{Len: k.array(), FlushesMore: true, Args: []string{fmt.Sprint(k.members)}}
+	for i := range k.members {
+		name := fmt.Sprintf("7:%d", i)
+		s.Disks = append(s.Disks, mappertest.DiskSpec{Name: name, Sectors: size})
+		s.Args = append(s.Args, name)
+	}
+	s.Prepare = func(ctx context.Context, disks map[string]mapper.Disk) error {
+		var err error
+		for i, d := range s.Disks {
+			err = errors.Join(err, k.format(ctx, disks[d.Name], i, 5))
+		}
+		return err
+	}
+	return s
+}
+
+func TestMDConformance(t *testing.T) {
+	for _, k := range mdKinds {
+		if k.version == "1.2" && k.level == 6 && !k.bitmap {
+			continue // as the others
+		}
+		t.Run(k.String(), func(t *testing.T) {
+			s := k.setup()
+			s.Args = append([]string{"force"}, s.Args...) // power is cut, and members fail
+			mappertest.TestTarget(t, &MDType, s)
+		})
+	}
+}
+
+// startMD makes the target and resumes it.
+func startMD(disks map[string]mapper.Disk, length mapper.Sector, readOnly bool, args ...string) (*mdArray, error) {
+	h := &mappertest.Host{Disks: disks, RO: readOnly}
+	got, err := newMD(context.Background(), h, mapper.Spec{Len: length, Type: "md", Args: args})
+	if err != nil {
+		return nil, err
+	}
+	x := got.(*mdArray)
+	if err := x.PreResume(context.Background()); err != nil {
+		return nil, err
+	}
+	x.Resume()
+	return x, nil
+}
+
+func stopMD(x *mdArray) error {
+	x.PreSuspend(false)
+	return errors.Join(x.PostSuspend(context.Background()), x.Close())
+}
+
+func superOf(t *testing.T, d mapper.Disk) *md.Super {
+	t.Helper()
+	s, err := md.Read(sectorReader{context.Background(), d}, d.Sectors().Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Superblocks say that an array is in use before it is written to, and that it is clean after. A member that failed is known to the others, and
+// is refused when it comes back.
+func TestMDSuperblocks(t *testing.T) {
+	for _, k := range mdKinds {
+		t.Run(k.String(), func(t *testing.T) {
+			s := k.setup()
+			disks := make(map[string]mapper.Disk)
+			for _, d := range s.Disks {
+				disks[d.Name] = mappertest.NewFaulty(mappertest.NewDisk(d.Name, d.Sectors))
+			}
+			if err := s.Prepare(context.Background(), disks); err != nil {
+				t.Fatal(err)
+			}
+			x, err := startMD(disks, s.Len, false, s.Args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if superOf(t, disks["7:0"]).Resync != md.Done {
+				t.Error("it says that it is in use, and nothing was written")
+			}
+			write := func(serial uint64) {
+				t.Helper()
+				if err := submit(x.now.Load().target, mapper.Request{Op: mapper.OpWrite, Count: s.Len, Data: mappertest.Stamped(0, s.Len, serial)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			write(1)
+			for name, d := range disks {
+				if superOf(t, d).Resync == md.Done {
+					t.Errorf("%s says that it is clean while the array is written to", name)
+				}
+			}
+			last := fmt.Sprintf("7:%d", k.members-1)
+			if !x.now.Load().failed(&x.now.Load().members[k.members-1]) {
+				t.Fatal("the array cannot do without its last member")
+			}
+			write(2)
+			if err := stopMD(x); err != nil {
+				t.Fatal(err)
+			}
+			for name, d := range disks {
+				s := superOf(t, d)
+				switch {
+				case name == last:
+				case s.Resync != md.Done:
+					t.Errorf("%s says that it is in use after it was closed", name)
+				case s.Present()[k.members-1]:
+					t.Errorf("%s does not know that %s failed", name, last)
+				}
+			}
+			if _, err := startMD(disks, s.Len, false, s.Args...); err == nil || !strings.Contains(err.Error(), last) {
+				t.Errorf("the member that failed comes back: %v", err)
+			}
+			rest := append([]string{fmt.Sprint(k.members - 1)}, s.Args[1:k.members]...)
+			if _, err := startMD(disks, s.Len, false, rest...); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("member %d is missing", k.members-1)) {
+				t.Errorf("it is written to without a member: %v", err)
+			}
+			for _, force := range [][]string{nil, {"force"}} {
+				y, err := startMD(disks, s.Len, force == nil, append(force, rest...)...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := make([]byte, s.Len.Bytes())
+				err = submit(y.now.Load().target, mapper.Request{Op: mapper.OpRead, Count: s.Len, Data: got})
+				if err := errors.Join(err, stopMD(y)); err != nil {
+					t.Fatal(err)
+				}
+				if i := firstDifference(got, mappertest.Stamped(0, s.Len, 2)); i >= 0 {
+					t.Errorf("sector %d is not what was written", i)
+				}
+			}
+		})
+	}
+}
+
+// The power is cut at writes to the members. Then the array says that it was not closed; once it is resynced every sector holds what was flushed, or
+// a write after, and the redundancy agrees.
+func TestMDPowerCuts(t *testing.T) {
+	each := max(1, mappertest.Cuts(150)/len(mdKinds))
+	seed := mappertest.Seed(t)
+	for i, k := range mdKinds {
+		t.Run(k.String(), func(t *testing.T) { cutMD(t, k, seed+uint64(i), each) })
+	}
+}
+
+func cutMD(t *testing.T, k mdKind, seed uint64, states int) {
+	power, s := new(mappertest.Power), k.setup()
+	disks := make(map[string]mapper.Disk)
+	for _, d := range s.Disks {
+		disks[d.Name] = power.Disk(d.Name, d.Sectors)
+	}
+	if err := s.Prepare(context.Background(), disks); err != nil {
+		t.Fatal(err)
+	}
+	rnd := rand.New(rand.NewPCG(seed, 2))
+	may := make([][]uint64, s.Len)
+	for i := range may {
+		may[i] = []uint64{0}
+	}
+	var mu sync.Mutex
+	var cuts []survivor
+	taken, requests, every := 0, 0, 1+rnd.IntN(3)
+	power.SetBefore(func(_ *mappertest.Crash, r mapper.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if requests++; r.Op == mapper.OpRead || requests%every != 0 || taken >= states {
+			return
+		}
+		taken++
+		now := make([][]uint64, len(may))
+		for i := range may {
+			now[i] = append([]uint64(nil), may[i]...)
+		}
+		cuts = append(cuts, survivor{power.Cut(seed + uint64(taken)), now})
+	})
+	for serial := uint64(1); taken < states; {
+		x, err := startMD(disks, s.Len, false, s.Args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 4 {
+			from := mapper.Sector(rnd.Uint64N(uint64(s.Len)))
+			n := min(s.Len-from, 1+mapper.Sector(rnd.Uint64N(40)))
+			mu.Lock()
+			for i := from; i < from+n; i++ {
+				may[i] = append(may[i], serial)
+			}
+			mu.Unlock()
+			if err := submit(x.now.Load().target, mapper.Request{Op: mapper.OpWrite, Start: from, Count: n, Data: mappertest.Stamped(from, n, serial)}); err != nil {
+				t.Fatal(err)
+			}
+			serial++
+		}
+		if err := stopMD(x); err != nil { // which flushes
+			t.Fatal(err)
+		}
+		mu.Lock()
+		for i := range may {
+			may[i] = may[i][len(may[i])-1:]
+		}
+		mu.Unlock()
+	}
+	for i, c := range cuts {
+		if err := survivedMD(s, c); err != nil {
+			t.Fatalf("cut %d: %v", i, err)
+		}
+	}
+}
+
+// survivedMD opens what a cut left.
+func survivedMD(s mappertest.Setup, c survivor) error {
+	disks := make(map[string]mapper.Disk)
+	for _, d := range c.power.Disks() {
+		disks[d.DiskName()] = d
+	}
+	x, err := startMD(disks, s.Len, false, append([]string{"force"}, s.Args...)...)
+	if err == nil {
+		err = waitIdle(x.now.Load().target)
+	}
+	if err == nil {
+		_, err = x.Message(context.Background(), []string{"check"})
+	}
+	if err == nil {
+		err = waitIdle(x.now.Load().target)
+	}
+	if err != nil {
+		return err
+	}
+	tg := x.now.Load()
+	tg.mu.Lock()
+	wrong := tg.sync.mismatches
+	tg.mu.Unlock()
+	if wrong != 0 {
+		return fmt.Errorf("a check finds %d sectors", wrong)
+	}
+	whole := make([]byte, s.Len.Bytes())
+	if err := submit(x.now.Load().target, mapper.Request{Op: mapper.OpRead, Count: s.Len, Data: whole}); err != nil {
+		return err
+	}
+	for i, allowed := range c.now {
+		if err := checkSector(whole[i*mapper.SectorSize:][:mapper.SectorSize], mapper.Sector(i), allowed); err != nil {
+			return err
+		}
+	}
+	return stopMD(x)
+}
