@@ -29,6 +29,8 @@ libnbd-bin        network disks
 python3           scripts that use a device
 strace            faults below a device
 cryptsetup-bin    images of veritysetup, integritysetup and cryptsetup
+mdadm             superblocks of software RAID
+thin-provisioning-tools  metadata of thin pools and caches
 openssl           signatures of root hashes
 mandoc            checking the man pages
 shellcheck        checking the shell scripts

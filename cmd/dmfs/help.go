@@ -11,7 +11,7 @@ const usageText = `dmfs: the Linux device mapper as an ordinary program
   dmfs mount [-f] [-o OPT,…] [--config FILE] MNT   make a mount; each device is a file in it
   dmfs umount [-lq] MNT…                           flush, unmount, wait until all is written
   dmfs VERB …                                      dmsetup's verbs, on the caller's mount
-  dmfs open DATA NAME                              map a LUKS container, or a verity image
+  dmfs open DATA… NAME                             map a LUKS container, a verity image, or the members of a software RAID
   dmfs close NAME                                  take it away
   dmfs log-replay LOG [TARGET] …                   list, replay and check a log of log-writes
   dmfs verity-table DATA HASH ROOT                 the table line of an image of veritysetup
@@ -74,12 +74,13 @@ by a daemon that died, is unmounted too.
 
 const openText = `dmfs open [OPTION…] DATA NAME
 dmfs open [OPTION…] --root-hash HEX DATA [HASH] NAME
+dmfs open [OPTION…] MEMBER… NAME
 
-Maps the container on DATA as NAME: a LUKS1 or LUKS2 container of cryptsetup, or a verity image of veritysetup by its superblock. DATA and HASH are
-files, block devices, files of mapped devices, or URIs of network disks. The passphrase is asked for on a terminal; without one it is the first
+Maps the container on DATA as NAME: a LUKS1 or LUKS2 container of cryptsetup, or a verity image of veritysetup by its superblock; or the array of
+Linux software RAID (md) that the members are of, in whatever order. Disks are files, block devices, files of mapped devices, or URIs of network disks. The passphrase is asked for on a terminal; without one it is the first
 line of standard input.
 
-  -M, --type TYPE       luks, luks1, luks2 or verity; found out if not given
+  -M, --type TYPE       luks, luks1, luks2, verity or md; found out if not given
   --header FILE         the header, if it is not on DATA
   -d, --key-file FILE   the passphrase is what is in FILE, newlines and all; - is standard input
   --keyfile-offset N, -l, --keyfile-size N
@@ -110,13 +111,16 @@ A verity image:
   --ignore-corruption, --restart-on-corruption, --panic-on-corruption, --ignore-zero-blocks, --check-at-most-once
                         options of the target
 
+Members of a software RAID:
+  --force               write to an array that lacks members or was not closed, which otherwise is read-only; leave out members that failed
+
 Exit status, as cryptsetup's: 0 done; 1 wrong parameters, a malformed header, what is not supported; 2 no key with this
 passphrase, no permission; 3 not enough memory; 4 no such disk, mount or device; 5 it exists already or is in use.
 `
 
 const closeText = `dmfs close [--deferred] NAME
 
-Takes away what dmfs open made of a container: NAME, and the integrity device below it.
+Takes away what dmfs open made: NAME, and the integrity device below it.
 
   --deferred            as soon as nobody uses it
   -m, --mount MNT       the mount that it is in

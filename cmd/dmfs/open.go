@@ -15,7 +15,8 @@ import (
 	"dmfs/cmd/internal/mount"
 )
 
-// openCommand is `dmfs open [OPTION…] DATA NAME`, or `dmfs open [OPTION…] --root-hash HEX DATA [HASH] NAME` for verity.
+// openCommand is `dmfs open [OPTION…] DATA NAME`, `dmfs open [OPTION…] --root-hash HEX DATA [HASH] NAME` for verity, or `dmfs open [--force]
+// MEMBER… NAME` for a software RAID.
 func openCommand(ctx context.Context, args []string) int {
 	const name = "dmfs open"
 	ctx, cancel := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
@@ -84,6 +85,7 @@ func parseOpen(args []string, mnt *string) (container.Options, error) {
 		{names: "-T --tries", take: text(&texts[2])},
 		{names: "--volume-key-file --master-key-file", take: text(&o.VolumeKey)},
 		{names: "-r --readonly", set: set(&o.ReadOnly)},
+		{names: "--force", set: set(&o.Force)},
 		{names: "--test-passphrase", set: set(&o.Test)},
 		{names: "--print", set: set(&o.Print)},
 		{names: "--showkeys", set: set(&o.ShowKeys)},
@@ -128,10 +130,12 @@ func placeWords(o *container.Options, words []string) error {
 		o.Data = words[0]
 	case len(words) == 2:
 		o.Data, o.Name = words[0], words[1]
-	case len(words) == 3:
+	case len(words) == 3 && (o.Type == "verity" || o.Verity.Root != ""):
 		o.Data, o.Hash, o.Name = words[0], words[1], words[2]
+	case len(words) > 2 && (o.Type == "" || o.Type == "md"):
+		o.Data, o.More, o.Name = words[0], words[1:len(words)-1], words[len(words)-1]
 	default:
-		return fmt.Errorf("%d arguments: want DATA NAME, or for verity DATA HASH NAME", len(words))
+		return fmt.Errorf("%d arguments: want DATA NAME, for verity DATA HASH NAME, or the members of a RAID and NAME", len(words))
 	}
 	verity := o.Type == "verity" || o.Hash != "" || o.Verity.Root != ""
 	sources := 0
@@ -141,15 +145,17 @@ func placeWords(o *container.Options, words []string) error {
 		}
 	}
 	switch o.Type {
-	case "", "luks", "luks1", "luks2", "verity":
+	case "", "luks", "luks1", "luks2", "verity", "md":
 	default:
-		return fmt.Errorf("--type %q: luks, luks1, luks2 and verity are known; for plain and others write the table: dmfs create", o.Type)
+		return fmt.Errorf("--type %q: luks, luks1, luks2, verity and md are known; for plain and others write the table: dmfs create", o.Type)
 	}
 	switch {
 	case verity && o.Type != "" && o.Type != "verity":
 		return fmt.Errorf("--root-hash and HASH are for verity, not for --type %s", o.Type)
 	case verity && (sources > 0 || o.Header != "" || o.Test):
 		return errors.New("a verity image has no passphrase and no --header: it has --root-hash, and HASH")
+	case o.Type == "md" && (sources > 0 || o.Header != "" || o.Test):
+		return errors.New("a software RAID has no passphrase and no --header")
 	case sources > 1:
 		return errors.New("one of --key-file, --key-fd and --volume-key-file, please")
 	case o.ShowKeys && !o.Print && !o.JSON:

@@ -68,7 +68,7 @@ _dmfs() {
 			-S --key-slot -T --tries -r --readonly --allow-discards --integrity-no-journal --perf-same_cpu_crypt --perf-submit_from_crypt_cpus
 			--perf-no_read_workqueue --perf-no_write_workqueue --disable-keyring --test-passphrase --print --showkeys --json -m --mount
 			--root-hash --hash-offset --fec-device --fec-offset --fec-roots --ignore-corruption --restart-on-corruption --panic-on-corruption
-			--ignore-zero-blocks --check-at-most-once -h --help' -- "$cur") ;;
+			--ignore-zero-blocks --check-at-most-once --force -h --help' -- "$cur") ;;
 		*) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
 		esac
 		;;

@@ -35,7 +35,7 @@ complete -c dmfs -n '__fish_seen_subcommand_from verity-table' -F
 complete -c dmfs -n '__fish_seen_subcommand_from verity-table' -l hash-offset -x -d 'where the superblock is'
 
 complete -c dmfs -n '__fish_seen_subcommand_from open' -F
-complete -c dmfs -n '__fish_seen_subcommand_from open' -s M -l type -x -a 'luks luks1 luks2 verity' -d 'what it is'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -s M -l type -x -a 'luks luks1 luks2 verity md' -d 'what it is'
 complete -c dmfs -n '__fish_seen_subcommand_from open' -l header -r -F -d 'detached header'
 complete -c dmfs -n '__fish_seen_subcommand_from open' -s d -l key-file -r -F -d 'the passphrase as it is'
 complete -c dmfs -n '__fish_seen_subcommand_from open' -l keyfile-offset -x -d 'bytes to leave out'
@@ -56,6 +56,7 @@ complete -c dmfs -n '__fish_seen_subcommand_from open' -l test-passphrase -d 'on
 complete -c dmfs -n '__fish_seen_subcommand_from open' -l print -d 'print the tables'
 complete -c dmfs -n '__fish_seen_subcommand_from open' -l showkeys -d 'with keys'
 complete -c dmfs -n '__fish_seen_subcommand_from open' -l json -d 'as JSON'
+complete -c dmfs -n '__fish_seen_subcommand_from open' -l force -d 'write to what is not whole'
 complete -c dmfs -n '__fish_seen_subcommand_from open' -l root-hash -x -d 'root digest'
 complete -c dmfs -n '__fish_seen_subcommand_from open' -l hash-offset -x -d 'where the superblock is'
 complete -c dmfs -n '__fish_seen_subcommand_from open' -l fec-device -r -F -d 'parity'

@@ -166,7 +166,7 @@ func Close(dir, name string, deferred bool) error {
 	switch {
 	case d == nil:
 		return failure(NotThere, "%s is not mapped in %s: `dmfs ls` lists what is", name, dir)
-	case !strings.HasPrefix(d.UUID, "CRYPT-"):
+	case !strings.HasPrefix(d.UUID, "CRYPT-") && !strings.HasPrefix(d.UUID, mdPrefix):
 		return fmt.Errorf("%s is not of a container: remove it with `dmfs remove %s`", name, name)
 	case below != nil && !strings.HasPrefix(below.UUID, "CRYPT-INTEGRITY-"):
 		below = nil

@@ -17,14 +17,16 @@ import (
 
 // Options say what to open and how.
 type Options struct {
-	Data, Name string // Name is not wanted by Test
-	Hash       string // the disk with the tree of a verity image; "" for Data
-	Type       string // "luks", "luks1", "luks2", "verity"; "" to find out
-	Header     string // a detached header; "" if it is on Data
+	Data, Name string   // Name is not wanted by Test
+	Hash       string   // the disk with the tree of a verity image; "" for Data
+	More       []string // further members of a software RAID
+	Type       string   // "luks", "luks1", "luks2", "verity", "md"; "" to find out
+	Header     string   // a detached header; "" if it is on Data
 	Key        KeySource
 	VolumeKey  string // a file with the volume key, in place of a passphrase
 	Slot       int    // negative: all
 	ReadOnly   bool
+	Force      bool // write to an array that lacks a member, or was not closed
 	Activation Activation
 	Verity     VerityOptions
 
@@ -65,6 +67,11 @@ func Open(ctx context.Context, env Env, o Options) error {
 	isVerity := o.Type == "verity" || o.Type == "" && (o.Hash != "" || o.Verity.Root != "")
 	if isVerity {
 		return openVerity(ctx, env, o, data)
+	}
+	if o.Type == "" || o.Type == "md" {
+		if found, err := openMembers(ctx, env, o, data); found {
+			return err
+		}
 	}
 	return openLUKS(ctx, env, o, data)
 }

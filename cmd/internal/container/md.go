@@ -1,0 +1,76 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"dmfs/targets/raid/md"
+)
+
+// mdPrefix begins the uuid of the device of an array.
+const mdPrefix = "MD-"
+
+// openMembers opens the members of a software RAID, of which data is the first. found is false, and nothing was done, if data is none and
+// Options.Type does not say that it is.
+func openMembers(ctx context.Context, env Env, o Options, data *disk) (found bool, err error) {
+	first, err := md.Read(data, data.size)
+	switch {
+	case errors.Is(err, md.ErrNone) && o.Type != "md" && len(o.More) == 0:
+		return false, nil
+	case err != nil:
+		return true, fmt.Errorf("%s: %w", data.name, err)
+	}
+	names, supers := []string{data.name}, []*md.Super{first}
+	for _, name := range o.More {
+		d, err := openDisk(ctx, name)
+		if err != nil {
+			return true, err
+		}
+		s, err := md.Read(d, d.size)
+		d.close() //nolint:errcheck // it was only read
+		if err != nil {
+			return true, fmt.Errorf("%s: %w", d.name, err)
+		}
+		names, supers = append(names, d.name), append(supers, s)
+	}
+	p, err := planMembers(env, o, names, supers)
+	if err != nil {
+		return true, err
+	}
+	mnt, err := p.mount(env, o, data)
+	if err != nil {
+		return true, err
+	}
+	return true, p.finish(env, o, mnt, nil, -1, 0)
+}
+
+// planMembers makes the plan of an array. What is not whole is read-only, unless told.
+func planMembers(env Env, o Options, names []string, supers []*md.Super) (*plan, error) {
+	a, err := md.Assemble(names, supers, o.Force)
+	if err != nil {
+		return nil, err
+	}
+	for _, left := range a.Left {
+		env.Complain(left)
+	}
+	readOnly := o.ReadOnly
+	doubt := ""
+	switch missing := a.Missing(); {
+	case len(missing) > 0:
+		doubt = md.Places(missing) + " is missing"
+	case a.Dirty:
+		doubt = "the array was not closed, or was never in sync"
+	}
+	if doubt != "" && !readOnly && !o.Force {
+		env.Complain(fmt.Errorf("%s: %s is read-only; --force has it written to, and what is there brought in sync", doubt, o.Name))
+		readOnly = true
+	}
+	id := fmt.Sprintf("%x", a.Array)
+	d := device{Name: o.Name, UUID: mdPrefix + id + "-" + o.Name, ReadOnly: readOnly}
+	for _, s := range a.Specs(doubt != "" && !readOnly) {
+		d.Lines = append(d.Lines, line{Spec: s})
+	}
+	return &plan{Kind: "MD", UUID: strings.Join([]string{id[:8], id[8:16], id[16:24], id[24:]}, ":"), Devices: []device{d}}, nil
+}
