@@ -27,7 +27,7 @@ func (s *Session) selection(a *args) (sel selection, err error) {
 	return sel, nil
 }
 
-// selector uses up name=N, uuid=U or dev=MAJ:MIN if it is next.
+// selector uses up name=N, uuid=U, dev=MAJ:MIN or minor=MIN if it is next.
 func (s *Session) selector(a *args) (*mapper.Device, error) {
 	key, value, ok := strings.Cut(a.words[0], "=")
 	if !ok {
@@ -47,8 +47,14 @@ func (s *Session) selector(a *args) (*mapper.Device, error) {
 		if major == s.m.Major() {
 			d = s.m.ByMinor(minor)
 		}
+	case "minor":
+		minor, err := strconv.ParseUint(value, 10, 32)
+		if err != nil {
+			return nil, mapper.BadArg("invalid minor number", "%q", value)
+		}
+		d = s.m.ByMinor(uint32(minor))
 	default:
-		return nil, mapper.BadArg("unexpected word", "%q, want name=, uuid= or dev=", a.words[0])
+		return nil, mapper.BadArg("unexpected word", "%q, want name=, uuid=, dev= or minor=", a.words[0])
 	}
 	if d == nil {
 		return nil, fmt.Errorf("%s: %w", a.words[0], mapper.ErrNotFound)
@@ -82,14 +88,14 @@ func query(ctx context.Context, s *Session, a *args) (string, error) {
 
 func wait(ctx context.Context, s *Session, a *args) (string, error) {
 	if len(a.words) == 0 {
-		return "", mapper.BadArg("missing argument", "want name=, uuid= or dev=")
+		return "", mapper.BadArg("missing argument", "want name=, uuid=, dev= or minor=")
 	}
 	d, err := s.selector(a)
 	if err != nil {
 		return "", err
 	}
 	if d == nil {
-		return "", mapper.BadArg("missing argument", "want name=, uuid= or dev=")
+		return "", mapper.BadArg("missing argument", "want name=, uuid=, dev= or minor=")
 	}
 	word, err := a.next("an event number")
 	if err != nil {
