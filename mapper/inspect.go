@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 )
 
@@ -110,11 +111,17 @@ func (d *Device) Disks(slot Slot) []Disk {
 // Message hands a message to the target at sector s of the live table, or to the core if it begins
 // with @. The reply may be empty.
 func (d *Device) Message(ctx context.Context, s Sector, args []string) (string, error) {
+	return d.MessageWithin(ctx, s, args, math.MaxInt)
+}
+
+// MessageWithin is Message for a caller who has room for so many bytes of reply, a NUL behind it among them, and asks again
+// with more. A message to the core whose reply does not fit changes nothing; the reply is returned all the same, if there is one yet.
+func (d *Device) MessageWithin(ctx context.Context, s Sector, args []string, room int) (string, error) {
 	if len(args) == 0 || len(args) == 1 && args[0] == "" {
 		return "", d.refuseMessage("Empty message received.", "")
 	}
 	if strings.HasPrefix(args[0], "@") {
-		return d.coreMessage(args)
+		return d.coreMessage(args, room)
 	}
 	t, release := d.hold(LiveSlot)
 	defer release()
@@ -149,11 +156,12 @@ func reasonOf(err error) string {
 }
 
 // coreMessage answers messages that are for no target.
-func (d *Device) coreMessage(args []string) (string, error) {
-	if strings.HasPrefix(args[0], "@stats_") {
-		return d.statMessage(args)
+func (d *Device) coreMessage(args []string, room int) (string, error) {
+	// The kernel does not mind capitals.
+	if _, ok := cutPrefixFold(args[0], "@stats_"); ok {
+		return d.statMessage(args, room)
 	}
-	if args[0] == "@cancel_deferred_remove" {
+	if strings.EqualFold(args[0], "@cancel_deferred_remove") {
 		if len(args) != 1 {
 			return "", d.refuseMessage("Invalid arguments for @cancel_deferred_remove", fmt.Sprintf("%d, want none", len(args)-1))
 		}

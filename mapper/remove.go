@@ -121,6 +121,11 @@ func (m *Manager) Remove(ctx context.Context, name string, o RemoveOptions) erro
 	if d == nil {
 		return ErrNotFound
 	}
+	return m.RemoveDevice(ctx, d, o)
+}
+
+// RemoveDevice is Remove for whoever has looked the device up, whatever it is called by then.
+func (m *Manager) RemoveDevice(ctx context.Context, d *Device, o RemoveOptions) error {
 	if o.Force {
 		if err := d.failAll(ctx); err != nil {
 			return err

@@ -152,22 +152,31 @@ func (d *Device) badStats(name, detail string) error {
 	return &ArgError{Reason: reason, Detail: detail}
 }
 
+// ReplyFits reports whether a message's reply fits in room bytes with its NUL. Like the kernel it takes one that fills them for cut.
+func ReplyFits(reply string, room int) bool { return len(reply)+1 < room }
+
+// largestRegion is what the kernel wants room for before it makes a region, so that no number of one is lost.
+const largestRegion = "2147483647"
+
 // statMessage answers the message args, which begins with @stats_.
-func (d *Device) statMessage(args []string) (reply string, err error) {
-	s, name := &d.stats, args[0]
+func (d *Device) statMessage(args []string, room int) (reply string, err error) {
+	s, name := &d.stats, strings.ToLower(args[0])
 	wants := map[string][]int{
 		"@stats_create": {3, 4, 5, 6, 7, 8, 9, 10}, "@stats_delete": {2}, "@stats_clear": {2}, "@stats_list": {1, 2},
 		"@stats_print": {2, 4}, "@stats_print_clear": {2, 4}, "@stats_set_aux": {3},
 	}[name]
 	switch {
 	case wants == nil:
-		return "", d.refuseMessage("Unsupported message sent to DM core: "+name, "")
+		return "", d.refuseMessage("Unsupported message sent to DM core: "+args[0], "")
 	case !slices.Contains(wants, len(args)):
-		return "", d.badStats(name, fmt.Sprintf("%d arguments", len(args)-1))
+		return "", d.badStats(args[0], fmt.Sprintf("%d arguments", len(args)-1))
 	case name == "@stats_create":
 		g, detail := parseStats(args[1:], uint64(d.Sectors()))
 		if detail != "" {
-			return "", d.badStats(name, detail)
+			return "", d.badStats(args[0], detail)
+		}
+		if !ReplyFits(largestRegion, room) {
+			return largestRegion, nil
 		}
 		id, err := s.add(g)
 		return strconv.Itoa(id), err
@@ -176,7 +185,7 @@ func (d *Device) statMessage(args []string) (reply string, err error) {
 	}
 	id, ok := scanStat(args[1], math.MaxInt32)
 	if !ok {
-		return "", d.badStats(name, ShowArg(args[1])+": want the number of a region")
+		return "", d.badStats(args[0], ShowArg(args[1])+": want the number of a region")
 	}
 	first, n := uint64(0), uint64(math.MaxUint64)
 	if len(args) == 4 {
@@ -184,7 +193,7 @@ func (d *Device) statMessage(args []string) (reply string, err error) {
 		first, ok1 = scanStat(args[2], math.MaxUint64)
 		n, ok2 = scanStat(args[3], math.MaxUint64)
 		if !ok1 || !ok2 {
-			return "", d.badStats(name, "want the first area, and how many")
+			return "", d.badStats(args[0], "want the first area, and how many")
 		}
 	}
 	s.mu.Lock()
@@ -203,9 +212,9 @@ func (d *Device) statMessage(args []string) (reply string, err error) {
 		defer g.mu.Unlock()
 		g.aux = args[2]
 	case "@stats_clear":
-		g.print(0, math.MaxUint64, true)
+		g.clear()
 	default:
-		reply = g.print(first, n, name == "@stats_print_clear")
+		reply = g.print(first, n, name == "@stats_print_clear", room)
 	}
 	return reply, nil
 }
@@ -383,8 +392,11 @@ func joinNumbers(list []uint64, between string) string {
 	return b.String()
 }
 
-// print returns the counters of n areas from first on, a line each, and clears them if it is told to.
-func (g *statRegion) print(first, n uint64, clears bool) string {
+// clear sets the counters of all areas to zero.
+func (g *statRegion) clear() { g.print(0, math.MaxUint64, true, math.MaxInt) }
+
+// print returns the counters of n areas from first on, a line each, and clears them if it is told to and the reply fits in room.
+func (g *statRegion) print(first, n uint64, clears bool, room int) string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	count := uint64(len(g.areas))
@@ -408,8 +420,10 @@ func (g *statRegion) print(first, n uint64, clears bool) string {
 			b.WriteString(" " + joinNumbers(a.histogram, ":"))
 		}
 		b.WriteByte('\n')
-		if clears {
-			a.clear()
+	}
+	if clears && ReplyFits(b.String(), room) {
+		for i := min(first, end); i < end; i++ {
+			g.areas[i].clear()
 		}
 	}
 	return b.String()

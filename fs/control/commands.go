@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -20,7 +21,7 @@ var verbs = map[string]verb{
 	"reload":      load,
 	"resume":      resume,
 	"suspend":     suspend,
-	"clear":       onDevice(func(ctx context.Context, d *mapper.Device, _ *args) error { return d.Clear(ctx) }),
+	"clear":       clearInactive,
 	"remove":      remove,
 	"remove_all":  removeAll,
 	"rename":      rename,
@@ -33,12 +34,15 @@ var verbs = map[string]verb{
 	"wait":        wait,
 	"targets":     targets,
 	"version":     version,
+	"on":          on,
 }
 
 // args are the words of a command that are not used up yet.
 type args struct {
 	*command
 	words []string
+	// dev is the device that on has chosen, in place of a name among the words; create leaves there what it made.
+	dev *mapper.Device
 }
 
 // next uses up the next word.
@@ -72,6 +76,9 @@ func (a *args) flags(set map[string]*bool) {
 
 // device uses up a name and returns its device.
 func (a *args) device(s *Session) (*mapper.Device, error) {
+	if a.dev != nil {
+		return a.dev, nil
+	}
 	name, err := a.next("the name of a device")
 	if err != nil {
 		return nil, err
@@ -102,18 +109,15 @@ func (a *args) table() (specs []mapper.Spec, ok bool, err error) {
 	return []mapper.Spec{spec}, true, err
 }
 
-// onDevice makes a verb of what takes a device and no more than its own flags.
-func onDevice(f func(ctx context.Context, d *mapper.Device, a *args) error) verb {
-	return func(ctx context.Context, s *Session, a *args) (string, error) {
-		d, err := a.device(s)
-		if err != nil {
-			return "", err
-		}
-		if err := a.end(); err != nil {
-			return "", err
-		}
-		return "", f(ctx, d, a)
+func clearInactive(ctx context.Context, s *Session, a *args) (string, error) {
+	d, err := a.device(s)
+	if err != nil {
+		return "", err
 	}
+	if err := a.end(); err != nil {
+		return "", err
+	}
+	return "", d.Clear(ctx)
 }
 
 func create(ctx context.Context, s *Session, a *args) (string, error) {
@@ -154,7 +158,7 @@ func createTable(ctx context.Context, s *Session, n mapper.NewDevice, a *args) (
 		return "", mapper.BadArg("missing table", "want START LENGTH TARGET ARGS, or segments in braces, or notable")
 	}
 	n.Table = specs
-	if _, err := s.m.Create(ctx, n); err != nil {
+	if a.dev, err = s.m.Create(ctx, n); err != nil {
 		return "", fmt.Errorf("%s: %w", n.Name, err)
 	}
 	return "", nil
@@ -208,7 +212,7 @@ func resume(ctx context.Context, s *Session, a *args) (string, error) {
 }
 
 func remove(ctx context.Context, s *Session, a *args) (string, error) {
-	name, err := a.next("the name of a device")
+	d, err := a.device(s)
 	if err != nil {
 		return "", err
 	}
@@ -217,7 +221,7 @@ func remove(ctx context.Context, s *Session, a *args) (string, error) {
 	if err := a.end(); err != nil {
 		return "", err
 	}
-	return "", s.m.Remove(ctx, name, o)
+	return "", s.m.RemoveDevice(ctx, d, o)
 }
 
 func removeAll(ctx context.Context, s *Session, a *args) (string, error) {
@@ -238,8 +242,11 @@ func setUUID(_ context.Context, s *Session, a *args) (string, error) {
 }
 
 func pair(a *args, first, second string, f func(x, y string) error) error {
-	x, err := a.next(first)
-	if err != nil {
+	var x string
+	var err error
+	if a.dev != nil {
+		x = a.dev.Name()
+	} else if x, err = a.next(first); err != nil {
 		return err
 	}
 	y, err := a.next(second)
@@ -278,11 +285,24 @@ func message(ctx context.Context, s *Session, a *args) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return Message(ctx, d, a.words)
+	room := math.MaxInt
+	if len(a.words) > 0 {
+		if text, ok := strings.CutPrefix(a.words[0], "room="); ok {
+			if room, err = strconv.Atoi(text); err != nil || room < 0 {
+				return "", mapper.BadArg("invalid room", "%s, want bytes", mapper.ShowArg(text))
+			}
+			a.words = a.words[1:]
+		}
+	}
+	return send(ctx, d, a.words, room)
 }
 
 // Message sends the words SECTOR WORDS… to d.
 func Message(ctx context.Context, d *mapper.Device, words []string) (string, error) {
+	return send(ctx, d, words, math.MaxInt)
+}
+
+func send(ctx context.Context, d *mapper.Device, words []string, room int) (string, error) {
 	if len(words) == 0 {
 		return "", mapper.BadArg("missing argument", "want a sector")
 	}
@@ -290,7 +310,7 @@ func Message(ctx context.Context, d *mapper.Device, words []string) (string, err
 	if err != nil {
 		return "", err
 	}
-	return d.Message(ctx, sector, words[1:])
+	return d.MessageWithin(ctx, sector, words[1:], room)
 }
 
 func flush(ctx context.Context, s *Session, a *args) (string, error) {

@@ -9,7 +9,8 @@
 // when they are words of their own, and the closing one ends the command.
 //
 // A command runs when its last line is complete. If it fails, nothing of it has happened, what follows in the
-// same write is dropped, and the write reports its errno. The commands are listed in commands.go.
+// same write is dropped, and the write reports its errno. The commands are listed in commands.go; those that programs speak, which
+// answer with JSON (query.go), are on, query, wait, targets and version.
 //
 // # Bounds
 //

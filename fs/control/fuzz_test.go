@@ -17,6 +17,7 @@ var seeds = []string{
 	"create a 0 64 striped 2 8 x/a.img 0 x/bc.img 8\nmessage a 0 x y\nremove a force deferred\nremove_all\n",
 	"concise a,,,rw,0 8 zero;b\\,c,U,4,ro,0 8 error,8 8 zero;\n",
 	"query name=a table status\ntargets\nversion\nflush\nclear a\n# x\n\"q\\\"\" { \"}\n",
+	"on new create a uuid=U notable\non minor=0 load { 0 8 zero }\non uuid=U inactive resume\non name=a message room=9 0 @stats_list\non name=a rename b\n",
 	"create \"a b\" 0 8 linear \"/x/a.img\" 0\ncreate 1:2 0 8 zero\ncreate c 0 8 linear /dev/mapper/1:2 0\nsuspend c\nsuspend 1:2\n",
 }
 

@@ -105,8 +105,9 @@ func wait(ctx context.Context, s *Session, a *args) (string, error) {
 	if err != nil {
 		return "", mapper.BadArg("invalid event number", "%q", word)
 	}
-	sel := selection{device: d, status: true}
-	a.flags(map[string]*bool{"noflush": &sel.noFlush})
+	sel := selection{device: d}
+	a.flags(map[string]*bool{"table": &sel.table, "inactive": &sel.inactive, "noflush": &sel.noFlush, "showkeys": &sel.showKeys})
+	sel.status = !sel.table
 	if err := a.end(); err != nil {
 		return "", err
 	}
@@ -130,7 +131,7 @@ func describe(ctx context.Context, d *mapper.Device, sel selection) (Device, err
 		DeferredRemove: i.DeferredRemove, OpenCount: i.OpenCount, EventNr: i.EventNr,
 		Targets: i.Segments, Sectors: uint64(i.Sectors), HasNode: i.HasNode,
 		Geometry: [4]uint64{i.Geometry.Cylinders, i.Geometry.Heads, i.Geometry.Sectors, i.Geometry.Start},
-		Deps:     []Dep{},
+		Deps:     []Dep{}, RawName: raw(i.Name), RawUUID: raw(i.UUID),
 	}
 	if sel.inactive {
 		out.ReadOnly, out.Targets = i.InactiveReadOnly, i.InactiveSegments
@@ -172,7 +173,7 @@ func describeDisk(disk mapper.Disk) Dep {
 func lines(have []mapper.TableLine) []Line {
 	out := make([]Line, len(have))
 	for i, l := range have {
-		out[i] = Line{Start: uint64(l.Start), Len: uint64(l.Len), Target: l.Type, Params: l.Params}
+		out[i] = Line{Start: uint64(l.Start), Len: uint64(l.Len), Target: l.Type, Params: l.Params, RawParams: raw(l.Params)}
 	}
 	return out
 }

@@ -1,11 +1,23 @@
 package control
 
-// The documents that the query, wait, targets and version commands answer with. Programs read
+import (
+	"encoding/json"
+	"unicode/utf8"
+)
+
+// The documents that the query, wait, on, targets and version commands answer with. Programs read
 // them; their field names are part of what dmfs promises and only grow.
 
-// A Document is the reply to query and wait.
+// A Document is the reply to query, wait and on.
 type Document struct {
 	Devices []Device `json:"devices"` // sorted by name, as the kernel lists them
+
+	// Of on alone: the reply of a message, whether I/O flows that was held back or a table was swapped in, and whether the device is
+	// removed.
+	Reply    string `json:"reply,omitempty"`
+	RawReply []byte `json:"raw_reply,omitempty"`
+	Resumed  bool   `json:"resumed,omitempty"`
+	Removed  bool   `json:"removed,omitempty"`
 }
 
 // A Device is the state of one mapped device.
@@ -31,6 +43,10 @@ type Device struct {
 	// The lines of the slot that was asked for; nil where not asked.
 	Table  []Line `json:"table,omitempty"`
 	Status []Line `json:"status,omitempty"`
+
+	// The bytes of name and uuid, where they are no UTF-8, which JSON cannot hold.
+	RawName []byte `json:"raw_name,omitempty"`
+	RawUUID []byte `json:"raw_uuid,omitempty"`
 }
 
 // A Dep is a disk that the table stands on, each listed once in the order of the table.
@@ -52,6 +68,8 @@ type Line struct {
 	Len    uint64 `json:"length"`
 	Target string `json:"target"`
 	Params string `json:"params"`
+	// RawParams is the bytes of params, where they are no UTF-8.
+	RawParams []byte `json:"raw_params,omitempty"`
 }
 
 // A TargetVersion is one entry of the reply to targets, which is a list of them.
@@ -67,4 +85,38 @@ type Version struct {
 	PID        int    `json:"pid"`     // of the daemon, as it sees itself
 	MountPoint string `json:"mount_point"`
 	Major      uint32 `json:"major"` // of mapped devices
+}
+
+// raw returns the bytes of s if they are no UTF-8.
+func raw(s string) []byte {
+	if utf8.ValidString(s) {
+		return nil
+	}
+	return []byte(s)
+}
+
+// restore puts the bytes that raw returned back in place of what JSON made of them.
+func restore(s *string, raw []byte) {
+	if raw != nil {
+		*s = string(raw)
+	}
+}
+
+// UnmarshalJSON decodes d with every byte that it had.
+func (d *Document) UnmarshalJSON(text []byte) error {
+	type plain Document
+	if err := json.Unmarshal(text, (*plain)(d)); err != nil {
+		return err
+	}
+	restore(&d.Reply, d.RawReply)
+	for i := range d.Devices {
+		restore(&d.Devices[i].Name, d.Devices[i].RawName)
+		restore(&d.Devices[i].UUID, d.Devices[i].RawUUID)
+		for _, lines := range [][]Line{d.Devices[i].Table, d.Devices[i].Status} {
+			for j := range lines {
+				restore(&lines[j].Params, lines[j].RawParams)
+			}
+		}
+	}
+	return nil
 }

@@ -71,7 +71,7 @@ func TestSession(t *testing.T) {
 		{"name of 128 bytes", []string{"create " + strings.Repeat("n", 128) + " 0 8 zero\n"}, unix.EINVAL, "error: " + strings.Repeat("n", 128) + ": invalid device name", "", false},
 		{"control", []string{"create control 0 8 zero\n"}, unix.EINVAL, "error: control: invalid device name", "", false},
 		{"slash", []string{"create a/b 0 8 zero\n"}, unix.EINVAL, "error: a/b: invalid device name", "", false},
-		{"unknown", []string{"remove none\n"}, unix.ENXIO, "error: no such mapped device", "", false},
+		{"unknown", []string{"remove none\n"}, unix.ENXIO, "error: none: no such mapped device", "", false},
 		{"create with options in any order", []string{"create a ro minor=3 uuid=U 0 8 zero\n"}, 0, "ok\n", "a:8", false},
 		{"minor too large", []string{"create a minor=1048576 0 8 zero\n"}, unix.EINVAL, "error: a: invalid minor", "", false},
 		{"minor wraps", []string{"create a minor=18446744073709551616 0 8 zero\n"}, unix.EINVAL, "error: invalid minor", "", false},
