@@ -55,7 +55,7 @@ fuzz: ## every fuzz test for T=30s; a failure is kept in testdata and is a test 
 		done; \
 	done
 
-golden: ## record anew what the kernel does with the scenarios in tests/scenarios
+golden: ## record anew what the kernel does with the scenarios in tests/scenarios and the calls in tests/ioctls
 	$(GO) test -count=1 ./tests/kernel -run TestGoldens -golden
 
 oracle: ## N=200 random scenarios from SEED=1 on, here and in the kernel; a failure is made small and kept in build/oracle

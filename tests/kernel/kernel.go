@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"dmfs/tests/ioctls"
 	"dmfs/tests/scenario"
 )
 
@@ -181,35 +182,58 @@ func (m Images) lend(base string) (back func() error, err error) {
 // Play plays a scenario. After an error other than that of scenario.IsCannot the guest is of no use.
 func (g *Guest) Play(s *scenario.Scenario, images Images) (t scenario.Transcript, err error) {
 	g.last++
-	base := filepath.Join(g.dir, strconv.Itoa(g.last))
-	back, err := images.lend(base)
+	back, err := images.lend(g.base())
 	defer func() { err = errors.Join(err, back()) }()
-	if err == nil {
-		err = os.WriteFile(base+".in", []byte(s.Text()), 0o644)
-	}
 	if err != nil {
 		return nil, err
+	}
+	out, err := g.do("play", s.Text())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Name, err)
+	}
+	return scenario.ParseTranscript(out)
+}
+
+// Call carries out calls of the device mapper's control device and returns what the kernel made of them. After an error the guest is
+// of no use.
+func (g *Guest) Call(calls []ioctls.Call) ([]ioctls.Call, error) {
+	g.last++
+	out, err := g.do("call", ioctls.Format("", calls))
+	if err != nil {
+		return nil, err
+	}
+	return ioctls.Parse(out)
+}
+
+// base returns the path of the files of the last job, without what their names end with.
+func (g *Guest) base() string { return filepath.Join(g.dir, strconv.Itoa(g.last)) }
+
+// do has the guest do the last job, and returns what came of it.
+func (g *Guest) do(what, input string) (string, error) {
+	base := g.base()
+	if err := os.WriteFile(base+".in", []byte(input), 0o644); err != nil {
+		return "", err
 	}
 	defer os.Remove(base + ".in")
 	defer os.Remove(base + ".out")
-	if _, err := fmt.Fprintf(g.console, "play %d\n", g.last); err != nil {
-		return nil, err
+	if _, err := fmt.Fprintf(g.console, "%s %d\n", what, g.last); err != nil {
+		return "", err
 	}
 	if _, err := g.answer(fmt.Sprintf("played %d", g.last), playTime); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.Name, err)
+		return "", err
 	}
 	out, err := os.ReadFile(base + ".out")
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	first, rest, _ := strings.Cut(string(out), "\n")
 	if why, ok := strings.CutPrefix(first, "cannot: "); ok {
-		return nil, scenario.Cannot(why)
+		return "", scenario.Cannot(why)
 	}
 	if first != "played" {
-		return nil, fmt.Errorf("%s: %s", s.Name, out)
+		return "", errors.New(string(out))
 	}
-	return scenario.ParseTranscript(rest)
+	return rest, nil
 }
 
 // Close ends the guest and removes what it left.

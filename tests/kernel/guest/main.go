@@ -3,7 +3,8 @@
 // It speaks with the host over its console, a line each: "play N" is answered with "played N". Scenario N is the file N.in of
 // the directory that the host gave in the kernel's command line as dmfs_job=DIR; what came of it is N.out, whose first line
 // is "played", "cannot: WHY" or "broken: WHY". Disks that find their content in N.from/NAME begin with that, and if there is
-// a directory N.to they are left there. When the console ends, the guest powers off.
+// a directory N.to they are left there. "call N" is for a golden of package ioctls, whose calls are carried out. When the console
+// ends, the guest powers off.
 package main
 
 import (
@@ -50,11 +51,12 @@ func run() error {
 	fmt.Printf("ready %s\n", strings.TrimSpace(string(release)))
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
-		number, ok := strings.CutPrefix(lines.Text(), "play ")
-		if !ok {
-			return fmt.Errorf("%q: want play N", lines.Text())
+		what, number, _ := strings.Cut(lines.Text(), " ")
+		do := map[string]func(*driver, string) string{"play": play, "call": callAll}[what]
+		if do == nil {
+			return fmt.Errorf("%q: want play N or call N", lines.Text())
 		}
-		if err := os.WriteFile(filepath.Join(job, number+".out"), []byte(play(d, number)), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(job, number+".out"), []byte(do(d, number)), 0o644); err != nil {
 			return err
 		}
 		fmt.Printf("played %s\n", number)
