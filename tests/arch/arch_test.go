@@ -118,6 +118,7 @@ var arrows = []struct {
 	{"config", []string{"mapper"}, "the configuration knows names and shapes, never what a target does"},
 	{"fs/control", []string{"mapper"}, "the control language is spoken without FUSE, too"},
 	{"fs", []string{"mapper", "fs/control"}, "the edge calls devices and holds no storage logic"},
+	{"cmd/internal/dmioctl", []string{"fs/control", "mapper"}, "it speaks to a mount through the control file"},
 	{"cmd/internal/dmsetup", []string{"fs/control", "mapper"}, "it speaks to a mount through the control file"},
 	{"cmd/internal/mount", []string{"fs", "mapper"}, "it mounts what it is given"},
 	{"cmd", []string{"cmd", "fs", "targets", "config", "mapper"}, "the program puts the rooms together"},

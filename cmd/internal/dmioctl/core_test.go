@@ -40,3 +40,12 @@ func (plain) Disk(word string) string    { return word }
 func (plain) Word(disk string) string    { return disk }
 func (p plain) Major() uint32            { return p.major }
 func (plain) Hidden(name, _ string) bool { return strings.HasPrefix(name, "hidden") }
+
+// noFiles has no disks: only mapped devices are there.
+type noFiles struct{}
+
+func (noFiles) Identify(string) (mapper.FileID, error) { return mapper.FileID{}, unix.ENOENT }
+func (noFiles) Open(context.Context, mapper.DiskConfig) (mapper.Disk, error) {
+	return nil, unix.ENOENT
+}
+func (noFiles) BlockDevicePath(uint32, uint32) (string, error) { return "", unix.ENXIO }

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 
 	"golang.org/x/sys/unix"
+
+	"dmfs/fs/control"
 )
 
 // The version of the interface that is spoken. Callers may be older, not newer.
@@ -30,26 +32,31 @@ const (
 //	176     129   uuid
 //	305     7     data, which nobody uses as such
 const (
-	versionLen   = 12
-	atDataSize   = 12
-	atDataStart  = 16
-	atTargets    = 20
-	atOpenCount  = 24
-	atFlags      = 28
-	atEventNr    = 32
-	atDev        = 40
-	atName       = 48
-	nameLen      = 128
-	atUUID       = 176
-	uuidLen      = 129
-	minimumLen   = 305
-	headerLen    = 312
-	alignment    = 8
-	devEntryLen  = 12 // of a list, without the name
-	targetEntry  = 16 // of a list of versions, without the name
-	specLen      = 40
-	specTypeLen  = 16
-	messageEntry = 8
+	versionLen  = 12
+	atDataSize  = 12
+	atDataStart = 16
+	atTargets   = 20
+	atOpenCount = 24
+	atFlags     = 28
+	atEventNr   = 32
+	atDev       = 40
+	atName      = 48
+	nameLen     = 128
+	atUUID      = 176
+	uuidLen     = 129
+	minimumLen  = 305
+	headerLen   = 312
+	alignment   = 8
+	devEntryLen = 12 // of a list, without the name
+	targetEntry = 16 // of a list of versions, without the name
+	specLen     = 40
+	specLength  = 8
+	specStatus  = 16
+	specNext    = 20
+	specType    = 24
+	specTypeLen = 16
+	messageText = 8
+	depsEntry   = 8 // without the numbers
 )
 
 // Flags of the header.
@@ -93,8 +100,8 @@ func speaks(in []byte) bool {
 type params struct {
 	buf    []byte
 	secure bool
-	uevent bool
-	cookie uint32
+	uevent bool   // an event was due
+	cookie uint32 // the event's, if there is one
 }
 
 // readParams copies a request; with noData only its header.
@@ -111,7 +118,7 @@ func readParams(in []byte, noData bool) (*params, error) {
 	case uint64(size) > uint64(len(in)):
 		return nil, unix.EFAULT
 	}
-	p := &params{buf: bytes.Clone(in[:size])}
+	p := &params{buf: bytes.Clone(in[:size]), cookie: order.Uint32(in[atEventNr:])}
 	copy(p.buf, interfaceVersion())
 	p.secure = p.flag(flagSecureData)
 	return p, nil
@@ -173,6 +180,24 @@ func (p *params) results() []byte {
 	return p.buf[headerLen:]
 }
 
+// text returns the string that begins at at. ok is false if that is less than least, or no NUL ends it.
+func (p *params) text(at, least int) (text []byte, ok bool) {
+	if at < least || at >= len(p.buf) {
+		return nil, false
+	}
+	text, _, ok = bytes.Cut(p.buf[at:], []byte{0})
+	return text, ok
+}
+
+// happened says that there was what udev is told of, of d as it was before. The kernel tells of a device once a table was loaded.
+func (p *params) happened(d control.Device) {
+	if !d.HasNode && !d.Inactive {
+		return
+	}
+	p.uevent = true
+	p.setFlags(flagUevent, true)
+}
+
 // cString returns what comes before the first NUL.
 func cString(b []byte) string {
 	b, _, _ = bytes.Cut(b, []byte{0})
@@ -190,3 +215,6 @@ func encodeDev(major, minor uint32) uint64 {
 func decodeDev(dev uint64) (major, minor uint32) {
 	return uint32(dev>>8) & 0xfff, uint32(dev)&0xff | uint32(dev>>12)&0xfff00
 }
+
+// putString writes s and a NUL.
+func putString(b []byte, s string) { b[copy(b, s)] = 0 }

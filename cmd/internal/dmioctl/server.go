@@ -9,16 +9,16 @@ import (
 
 // A Mount carries out commands of the language of package control: one command in, without its last newline, and its
 // reply out. The error of a refused command wraps the errno. Do is called concurrently; it blocks as long as the command
-// takes, and returns when ctx is done.
+// takes, and returns when ctx is done. It does not keep command, whose bytes are wiped when it has returned.
 type Mount interface {
 	Do(ctx context.Context, command string) (string, error)
 }
 
-// A Translator stands between the device numbers that callers see and the mount's own. Its methods are called
-// concurrently.
+// A Translator stands between the device numbers that callers see and the mount's own: mapped devices have another major number and
+// the same minor, other disks may have any. Its methods are called concurrently.
 type Translator interface {
 	// Disk says what word of a table or message, as the caller wrote it (a path in the caller's namespace, or MAJ:MIN), is
-	// called in the mount. A word that names no device comes back unchanged.
+	// called in the mount. A word that names no device comes back unchanged. It is not asked about words that may be keys.
 	Disk(word string) string
 	// Word is the reverse for MAJ:MIN and paths that the mount prints in tables and statuses.
 	Word(disk string) string
@@ -78,8 +78,23 @@ type handler struct {
 }
 
 var handlers = map[int]handler{
-	nrListDevices: {run: (*Server).listDevices},
-	nrStatus:      {run: (*Server).status, noData: true},
+	nrRemoveAll:     {(*Server).removeAll, true},
+	nrListDevices:   {(*Server).listDevices, false},
+	nrCreate:        {(*Server).create, true},
+	nrRemove:        {(*Server).remove, true},
+	nrRename:        {(*Server).rename, false},
+	nrSuspend:       {(*Server).suspend, true},
+	nrStatus:        {(*Server).status, true},
+	nrWait:          {(*Server).wait, false},
+	nrLoad:          {(*Server).load, false},
+	nrClear:         {(*Server).clear, true},
+	nrDeps:          {(*Server).deps, false},
+	nrTable:         {(*Server).table, false},
+	nrListVersions:  {(*Server).listVersions, false},
+	nrMessage:       {(*Server).message, false},
+	nrSetGeometry:   {(*Server).setGeometry, false},
+	nrArmPoll:       {(*Server).armPoll, true},
+	nrTargetVersion: {(*Server).targetVersion, false},
 }
 
 // Handle carries out ioctl nr with the caller's buffer, which is as long as its header says and is not kept. It blocks as
@@ -100,19 +115,23 @@ func (s *Server) Handle(ctx context.Context, nr int, in []byte) (Reply, unix.Err
 		return reply, unix.ENOTTY
 	}
 	p, err := readParams(in, h.noData)
-	if err == nil && p.secure {
-		reply = Reply{Secure: true}
-	}
-	if err == nil {
-		err = p.validate(nr)
-	}
-	if err == nil {
-		err = h.run(s, ctx, p)
-	}
 	if err != nil {
 		return reply, errnoOf(ctx, err)
 	}
-	reply.Data = p.buf[:p.size()]
+	if p.secure {
+		reply = Reply{Secure: true} // and what was written back before is wiped, too
+	}
+	if err = p.validate(nr); err == nil {
+		err = h.run(s, ctx, p)
+	}
+	if err != nil {
+		clear(p.buf)
+		return reply, errnoOf(ctx, err)
+	}
+	clear(p.buf[p.size():])
+	if p.size() > 0 {
+		reply.Data = p.buf[:p.size()]
+	}
 	reply.Uevent, reply.Cookie = p.uevent, p.cookie
 	return reply, 0
 }

@@ -4,23 +4,47 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"dmfs/fs/control"
-	"dmfs/mapper"
 )
 
-// ask sends a command and decodes its reply.
-func (s *Server) ask(ctx context.Context, into any, command string) error {
-	reply, err := s.m.Do(ctx, command)
+// ask carries out a command, wipes it, and decodes the reply.
+func (s *Server) ask(ctx context.Context, into any, c *command) error {
+	// The mount does not keep the text, which may be a key's, so that wiping it is safe and is enough.
+	reply, err := s.m.Do(ctx, unsafe.String(unsafe.SliceData(c.text), len(c.text)))
+	clear(c.text)
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal([]byte(reply), into); err != nil {
+	text := []byte(reply)
+	defer clear(text)
+	if err := json.Unmarshal(text, into); err != nil {
 		return fmt.Errorf("the mount's reply makes no sense: %w", err)
 	}
 	return nil
+}
+
+// query asks for the state of one device.
+func (s *Server) query(ctx context.Context, c *command) (control.Device, error) {
+	doc, err := s.on(ctx, c)
+	if err != nil {
+		return control.Device{}, err
+	}
+	return doc.Devices[0], nil
+}
+
+// on carries out a command that answers with the state of one device.
+func (s *Server) on(ctx context.Context, c *command) (doc control.Document, err error) {
+	if err := s.ask(ctx, &doc, c); err != nil {
+		return doc, err
+	}
+	if len(doc.Devices) != 1 {
+		return doc, fmt.Errorf("the mount told of %d devices: %w", len(doc.Devices), unix.EIO)
+	}
+	return doc, nil
 }
 
 // selector returns how the control file names the device that p means: by uuid, name or number, and only one of them.
@@ -30,9 +54,9 @@ func (s *Server) selector(p *params) (string, error) {
 	case uuid != "" && (name != "" || dev != 0), name != "" && dev != 0:
 		return "", unix.ENXIO
 	case uuid != "":
-		return word("uuid=" + uuid)
+		return "uuid=" + uuid, nil
 	case name != "":
-		return word("name=" + name)
+		return "name=" + name, nil
 	}
 	major, minor := decodeDev(dev)
 	if dev == 0 || major != s.t.Major() {
@@ -41,39 +65,63 @@ func (s *Server) selector(p *params) (string, error) {
 	return fmt.Sprintf("minor=%d", minor), nil
 }
 
-// word quotes s for the control file. A line break cannot be written there, and no device has one in its name.
-func word(s string) (string, error) {
-	for i := range len(s) {
-		if s[i] == '\n' {
-			return "", unix.ENXIO
-		}
-	}
-	return mapper.QuoteArg(s), nil
+// A found device is one that was looked up, and how.
+type found struct {
+	control.Device
+	selector string
 }
 
-// find returns the device that p means, with what else words ask for, and writes its name and uuid into p.
-func (s *Server) find(ctx context.Context, p *params, words string) (control.Device, error) {
-	sel, err := s.selector(p)
+// lookUp returns the device that p means.
+func (s *Server) lookUp(ctx context.Context, p *params) (found, error) {
+	selector, err := s.selector(p)
 	if err != nil {
-		return control.Device{}, err
+		return found{}, err
 	}
-	var doc control.Document
-	if err := s.ask(ctx, &doc, "query "+sel+words); err != nil {
-		return control.Device{}, err
+	return s.selected(ctx, p, selector)
+}
+
+// selected returns the device that selector, which may have the caller's words, chooses.
+func (s *Server) selected(ctx context.Context, p *params, selector string) (found, error) {
+	c := newCommand("query")
+	if c.word(selector) != nil {
+		return found{}, unix.ENXIO // no device is called so
 	}
-	if len(doc.Devices) != 1 || s.t.Hidden(doc.Devices[0].Name, doc.Devices[0].UUID) {
-		return control.Device{}, unix.ENXIO
+	if p.flag(flagQueryInactive) {
+		c.add("inactive")
 	}
-	d := doc.Devices[0]
+	d, err := s.query(ctx, c)
+	if err == nil && s.t.Hidden(d.Name, d.UUID) {
+		err = unix.ENXIO
+	}
+	return found{d, selector}, err
+}
+
+// find is lookUp, and leaves in p what was found: name, uuid, and whether there is an inactive table.
+func (s *Server) find(ctx context.Context, p *params) (found, error) {
+	d, err := s.lookUp(ctx, p)
+	if err != nil {
+		return d, err
+	}
 	p.setText(atName, nameLen, d.Name)
 	p.setText(atUUID, uuidLen, d.UUID)
 	p.setFlags(flagInactive, d.Inactive)
 	return d, nil
 }
 
+// change returns the begin of a command that changes d; its verb follows.
+func (d found) change(p *params, verb string) (*command, error) {
+	c := newCommand("on")
+	if err := c.word(d.selector); err != nil {
+		return nil, err
+	}
+	if p.flag(flagQueryInactive) {
+		c.add("inactive")
+	}
+	return c.add(verb), nil
+}
+
 // setStatus writes the state of d into p.
 func (s *Server) setStatus(p *params, d control.Device) {
-	inactive := p.flag(flagQueryInactive)
 	p.setFlags(flagSuspend|flagReadOnly|flagActive|flagInternal, false)
 	p.setFlags(flagSuspend, d.Suspended)
 	if d.DeferredRemove {
@@ -84,26 +132,8 @@ func (s *Server) setStatus(p *params, d control.Device) {
 	p.setU32(atEventNr, d.EventNr)
 	p.setFlags(flagActive, d.Live)
 	p.setU32(atTargets, 0)
-	if !inactive && d.Live || inactive && d.Inactive {
+	if p.flag(flagQueryInactive) && d.Inactive || !p.flag(flagQueryInactive) && d.Live {
 		p.setU32(atTargets, uint32(d.Targets))
 		p.setFlags(flagReadOnly, d.ReadOnly)
 	}
-}
-
-// status tells the state of a device.
-func (s *Server) status(ctx context.Context, p *params) error {
-	d, err := s.find(ctx, p, s.slot(p))
-	if err != nil {
-		return err
-	}
-	s.setStatus(p, d)
-	return nil
-}
-
-// slot returns the word for query that p's flags ask for.
-func (s *Server) slot(p *params) string {
-	if p.flag(flagQueryInactive) {
-		return " inactive"
-	}
-	return ""
 }
