@@ -13,7 +13,7 @@ import (
 )
 
 // A mount takes commands. Do sends one, without its final newline, and returns the reply; a refused command
-// is a *refusal. It blocks as long as the command takes and returns when ctx is done.
+// is a *refusal. It does not keep command, and blocks as long as the command takes and returns when ctx is done.
 type mount interface {
 	Do(ctx context.Context, command string) (string, error)
 	Path() string
@@ -54,8 +54,10 @@ func (c controlFile) Do(ctx context.Context, command string) (string, error) {
 		err   error
 	}
 	done := make(chan result, 1)
+	line := []byte(command + "\n")
 	go func() {
-		reply, err := Exchange(c.dir, []byte(command+"\n"))
+		reply, err := Exchange(c.dir, line)
+		clear(line) // it may hold a key
 		done <- result{reply, err}
 	}()
 	select {
