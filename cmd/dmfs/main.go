@@ -31,7 +31,7 @@ func main() {
 func run(ctx context.Context, argv []string) int {
 	name, args := filepath.Base(argv[0]), argv[1:]
 	switch name {
-	case "dmsetup":
+	case "dmsetup", "dmstats":
 		return verb(ctx, name, args, true)
 	case "mount.fuse.dmfs", "mount.dmfs":
 		return mountHelper(ctx, name, args)

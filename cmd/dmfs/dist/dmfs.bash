@@ -50,6 +50,12 @@ _dmfs() {
 	esac
 	case $verb in
 	'') mapfile -t COMPREPLY < <(compgen -W "-m $own $verbs" -- "$cur") ;;
+	stats)
+		case $prev in
+		stats) mapfile -t COMPREPLY < <(compgen -W 'clear create delete group help list print report ungroup version' -- "$cur") ;;
+		*) mapfile -t COMPREPLY < <(compgen -W "$(_dmfs_devices)" -- "$cur") ;;
+		esac
+		;;
 	mount)
 		case $cur in
 		-*) mapfile -t COMPREPLY < <(compgen -W '-f --foreground -o --options -c --config -h --help' -- "$cur") ;;

@@ -31,6 +31,8 @@ complete -c dmfs -n '__fish_seen_subcommand_from umount' -s l -l lazy -d 'detach
 complete -c dmfs -n '__fish_seen_subcommand_from umount' -s q -l quiet -d 'not mounted is no error'
 complete -c dmfs -n '__fish_seen_subcommand_from umount' -a '(__dmfs_mounts)'
 
+complete -c dmfs -n '__fish_seen_subcommand_from stats' -a 'clear create delete group help list print report ungroup version'
+
 complete -c dmfs -n '__fish_seen_subcommand_from verity-table' -F
 complete -c dmfs -n '__fish_seen_subcommand_from verity-table' -l hash-offset -x -d 'where the superblock is'
 

@@ -25,6 +25,9 @@
 //
 // # How a verb runs
 //
+// The verb stats (stats.go) is a program of its own, dmstats, if it is called so: its commands are messages to the core, its
+// groups live in the auxiliary data of regions (statsregion.go), its reports are of areas, regions and groups (statsreport.go).
+//
 // A verb (verbs.go) names its operands and a function. Verbs of several devices are run once for each by
 // session.each, which stops at the first failure. A device may be given by its name, by a path (/dev/mapper/NAME,
 // /dev/dm-N, MNT/NAME), by -u UUID or by -j MAJOR -m MINOR; device.go turns all of these into a ref.
@@ -38,8 +41,12 @@
 //
 //   - Regular files and network disks have no device number: deps, ls --tree and the devnos_used field show
 //     their path, blkdevname and devname its last element.
-//   - Fields of I/O statistics, the verbs stats, measure, udevcomplete and udevcomplete_all are refused by name. dmsetup's
+//   - The verbs measure, udevcomplete and udevcomplete_all are refused by name. dmsetup's
 //     "-o all" prints nothing at all; here it means every field that is there.
+//   - stats has no regions that follow a file (create --filemap, update_filemap), since no file system of the kernel's lies on the
+//     devices. Reports other than its own have no rows with fields of statistics. print --allregions prints each region once, unless
+//     Strict, where it is twice as with dmstats. There is no JSON of statistics. What dmstats takes and does not look at (--regionid of
+//     list and report, --alias of a create without --segments) is not looked at here either.
 //   - Read ahead is not kept: it is 256 for a device that has a file. --readahead, --uid, --gid, --mode, the udev
 //     options and --checks are accepted and change nothing.
 //   - -vv and above do not trace ioctls, since there are none.

@@ -2,6 +2,7 @@ package dmsetup
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"dmfs/fs/control"
@@ -26,7 +27,7 @@ type field struct {
 	width       int // columns, at least
 	kind        fieldKind
 	desc        string
-	// value computes the field; nil where it is not built (I/O statistics).
+	// value computes the field.
 	value func(*session, *object) (cell, error)
 	tree  bool // not among SECTION_all, though listed in the section
 }
@@ -164,6 +165,14 @@ func blockDeviceName(_ *session, o *object) (cell, error) {
 	return textCell(fmt.Sprintf("dm-%d", o.dev.Minor)), nil
 }
 
+// isStats reports a field of statistics.
+func isStats(f *field) bool {
+	of := func(fields []field) bool {
+		return slices.ContainsFunc(fields, func(other field) bool { return other.id == f.id })
+	}
+	return of(statsFields.fields) || of(regionFields.fields)
+}
+
 // canonical returns a field name as names are compared: in lower case, without underscores.
 func canonical(name string) string { return strings.ReplaceAll(strings.ToLower(name), "_", "") }
 
@@ -194,7 +203,7 @@ func expand(word string, names bool) []*field {
 		sec := &fieldSections[i]
 		for j := range sec.fields {
 			f := &sec.fields[j]
-			whole := section == "" && f.value != nil && sec.id != "" && !(names && f.needsDevice())
+			whole := section == "" && !isStats(f) && sec.id != "" && !(names && f.needsDevice())
 			if whole || section != "" && section == sec.id && !f.tree {
 				list = append(list, f)
 			}

@@ -228,7 +228,7 @@ func (s *session) checkOptions(operands []string) error {
 
 // checkDisplay refuses words of -o where it chooses how devices are shown, rather than fields.
 func (s *session) checkDisplay(operands []string) error {
-	if !s.opts.has("options") || s.opts.has("columns") || len(operands) > 0 && operands[0] == "splitname" {
+	if !s.opts.has("options") || s.opts.has("columns") || len(operands) > 0 && (operands[0] == "splitname" || operands[0] == "stats") {
 		return nil
 	}
 	if len(operands) > 0 && operands[0] == "ls" && s.opts.has("tree") {

@@ -47,9 +47,8 @@ func TestReason(t *testing.T) {
 		{"dmsetup create x --table '0 100 linear /dev/ubda'", "device-mapper: reload ioctl on x (254:0) failed: Invalid argument\n" +
 			"Command failed.\ndmfs: x: segment 0 (0+100 linear): Invalid argument count\n"},
 		{"dmsetup info nosuch", "Device does not exist.\nCommand failed.\n"},
-		{"dmsetup stats list", "stats: not built yet\nCommand failed.\n"},
-		{"dmsetup info -c -o name,read_count", "field read_count: I/O statistics are not built yet\nCommand failed.\n"},
-		{"dmsetup info -c -o stats_all", "field read_count: I/O statistics are not built yet\nCommand failed.\n"},
+		{"dmsetup stats list --json", "stats: there is no JSON of statistics; --nameprefixes is for programs, too\nCommand failed.\n"},
+		{"dmsetup stats update_filemap --groupid 0 /x", "update_filemap: no file lies on a device of a dmfs mount in a way that could be told\nCommand failed.\n"},
 	} {
 		if r := loose(t, core, tt.line); r.Status != 1 || r.Stderr != tt.stderr {
 			t.Errorf("%s: status %d\n%swant\n%s", tt.line, r.Status, r.Stderr, tt.stderr)

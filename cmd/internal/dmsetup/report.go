@@ -15,6 +15,7 @@ type object struct {
 	dev   *control.Device // nil for a name alone
 	node  *node           // in the graph of all devices
 	parts nameParts
+	stat  *statObject // of the verb stats alone
 }
 
 // A cell is the value of a field, as shown and, for numbers, as compared.
@@ -49,8 +50,25 @@ type report struct {
 var errNoField = errors.New("unknown field")
 
 // newReport returns the report that the options ask for. It returns nil when there is nothing more to do, either
-// because help was asked for or with an error.
+// because help was asked for or with an error. names says that it is about names alone.
 func (s *session) newReport(defaults string, names bool) (*report, error) {
+	return s.makeReport(defaults, func(word string) []*field { return expand(word, names) })
+}
+
+// newStatsReport is newReport for statistics, where the word all stands for some sections.
+func (s *session) newStatsReport(defaults string, all []string) (*report, error) {
+	return s.makeReport(defaults, func(word string) (list []*field) {
+		if canonical(word) != "all" {
+			return expand(word, false)
+		}
+		for _, section := range all {
+			list = append(list, expand(section+"_all", false)...)
+		}
+		return list
+	})
+}
+
+func (s *session) makeReport(defaults string, expand func(word string) []*field) (*report, error) {
 	rep := &report{s: s}
 	list, prefix := s.opts.get("options"), ""
 	switch {
@@ -67,16 +85,13 @@ func (s *session) newReport(defaults string, names bool) (*report, error) {
 		return nil, nil
 	}
 	for _, word := range splitWords(prefix + list) {
-		fields := expand(word, names)
+		fields := expand(word)
 		if fields == nil {
 			return nil, s.unknownField("Unrecognised field: ", word)
 		}
 		rep.columns = append(rep.columns, fields...)
 	}
 	if err := rep.sortBy(s.opts.get("sort")); err != nil {
-		return nil, err
-	}
-	if err := s.refuseStats(rep); err != nil {
 		return nil, err
 	}
 	if !s.opts.has("select") {
@@ -113,24 +128,22 @@ func (r *report) sortBy(list string) error {
 	return nil
 }
 
-// refuseStats refuses fields that need I/O statistics.
-func (s *session) refuseStats(rep *report) error {
-	fields := slices.Clone(rep.columns)
-	for _, k := range rep.keys {
+// needsStats reports whether r has fields that only reports of statistics can fill.
+func (r *report) needsStats() bool {
+	fields := slices.Clone(r.columns)
+	for _, k := range r.keys {
 		fields = append(fields, k.field)
 	}
-	for _, f := range fields {
-		if f.value == nil {
-			return s.failf("field %s: I/O statistics are not built yet", f.id)
-		}
-	}
-	return nil
+	return slices.ContainsFunc(fields, isStats)
 }
 
 // add takes o into the report unless the selection leaves it out. An error that only concerns
 // this row is kept for print.
 func (r *report) add(o *object) error {
 	cellOf := func(f *field) (cell, error) { return r.s.cell(f, o) }
+	if o.stat == nil && r.needsStats() {
+		return nil // there are no statistics in such a report, and so no rows
+	}
 	row := row{selected: true}
 	if r.selection != nil {
 		ok, err := r.selection.matches(cellOf)
@@ -251,7 +264,7 @@ func (r *report) align(lines [][]string) {
 		for n, l := range lines {
 			width = max(width, len(l[i])) // unbuffered columns widen as they go
 			padding := strings.Repeat(" ", width-len(l[i]))
-			if f.kind == numberField && n > 0 {
+			if f.kind != stringField && n > 0 {
 				l[i] = padding + l[i]
 			} else {
 				l[i] += padding

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"time"
 )
 
 // An Env is what an invocation has from its surroundings.
@@ -43,13 +44,18 @@ type session struct {
 	mangle mangleMode
 	conn   mount  // nil until a verb needs it
 	reason string // why the last command was refused, for people
-	dial   func(path string) mount
+	// sampling is how long the figures of a report of statistics were collected.
+	sampling time.Duration
+	dial     func(path string) mount
 }
 
 // Run does what args ask (the program's name is not among them) and returns the exit status. It blocks as
 // long as the verb takes; when ctx is done it returns, and a command that was already sent may still take effect.
 func Run(ctx context.Context, env Env, args []string) int {
 	s := &session{Env: env, ctx: ctx, dial: openControl}
+	if filepath.Base(env.Args0) == dmstats {
+		args = append([]string{"stats"}, args...)
+	}
 	return s.run(args)
 }
 
@@ -110,8 +116,14 @@ func (s *session) failf(format string, args ...any) error {
 	return errFailed
 }
 
+// dmstats is the name as which the program is its verb stats.
+const dmstats = "dmstats"
+
 // program returns the name that usage texts carry.
 func (s *session) program() string {
+	if filepath.Base(s.Args0) == dmstats {
+		return dmstats
+	}
 	if s.Strict {
 		return "dmsetup"
 	}

@@ -324,6 +324,21 @@ func (p *selParser) value(quotes string) (string, bool) {
 	return text, true
 }
 
+// size reads the unit behind a size, megabytes if there is none, and returns it in sectors.
+func (p *selParser) size(digits string) uint64 {
+	unit := byte('m')
+	if p.rest != "" && strings.IndexByte(sizeUnits, p.rest[0]) >= 0 {
+		unit = p.rest[0]
+		p.rest = p.rest[1:]
+	}
+	n, err := strconv.ParseFloat(digits, 64)
+	sectors := n * unitBytes(unit) / 512
+	if err != nil || sectors >= math.MaxUint64 {
+		return math.MaxUint64
+	}
+	return uint64(sectors)
+}
+
 // number reads a number: digits, of which those after a point do not count.
 func (p *selParser) number(f *field, at string) (uint64, error) {
 	p.skip()
@@ -339,7 +354,11 @@ func (p *selParser) number(f *field, at string) (uint64, error) {
 	if err != nil {
 		n = math.MaxUint64
 	}
+	digits := p.rest[:end]
 	p.rest = p.rest[end:]
+	if f.kind == sizeField {
+		return p.size(digits), nil
+	}
 	if p.rest != "" && strings.IndexByte("bBsSkKmMgGtTpPeE", p.rest[0]) >= 0 {
 		return 0, syntaxError(helpNone, at, "Found size unit specifier but numeric value expected for selection field %s.", f.id)
 	}

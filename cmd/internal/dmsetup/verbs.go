@@ -51,7 +51,7 @@ func verbs() []verb {
 		{Verb{"ls", "[--target <target_type>] [--exec <command>] [-o <options>] [--tree]", "list the devices"}, 0, 0, (*session).ls},
 		{Verb{"info", synDevices, "show the state of devices"}, 0, -1, (*session).info},
 		{Verb{"deps", "[-o <options>] [<device>...]", "show what devices stand on"}, 0, -1, (*session).deps},
-		{Verb{"stats", "<command> [<options>] [<device>...]", "manage I/O statistics (not built)"}, 1, -1, notBuilt("stats")},
+		{Verb{"stats", "<command> [<options>] [<device>...]", "count I/O in regions of devices"}, 0, -1, (*session).stats},
 		{Verb{"status", "[<device>...] [--noflush] [--target <target_type>]", "show the status of the targets"}, 0, -1, (*session).status},
 		{Verb{"table", "[<device>...] [--concise] [--target <target_type>] [--showkeys]", "show the tables"}, 0, -1, (*session).table},
 		{Verb{"wait", "<device> [<event_nr>] [--noflush]", "wait for an event"}, 0, 2, (*session).wait},
