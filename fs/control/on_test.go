@@ -167,3 +167,18 @@ func TestWaitTells(t *testing.T) {
 		}
 	}
 }
+
+// The log tells of commands that failed, and not of devices that were looked for.
+func TestLookUpsAreNotLogged(t *testing.T) {
+	m := newManager(t, mapper.Options{})
+	if _, errno := say(t, m, "query name=none"); errno != unix.ENXIO {
+		t.Errorf("query: %v", errno)
+	}
+	if log := m.Log().Text(); log != "" {
+		t.Errorf("the log has %s", log)
+	}
+	say(t, m, "remove none")
+	if log := m.Log().Text(); !strings.Contains(log, "dmfs: control: remove: none: no such mapped device") {
+		t.Errorf("the log has %q", log)
+	}
+}

@@ -161,7 +161,7 @@ func (s *Session) Abandon() {
 	s.drop()
 }
 
-// run carries out c and logs its failure, unless somebody interrupted it.
+// run carries out c and logs its failure, unless somebody interrupted it or it asked for a device that there is not.
 func (s *Session) run(ctx context.Context, c *command) (string, error) {
 	if len(c.words) == 0 {
 		return "", mapper.BadArg("a table without a command", "a { begins the line")
@@ -171,7 +171,8 @@ func (s *Session) run(ctx context.Context, c *command) (string, error) {
 		return "", mapper.BadArg("unknown command", "%s", mapper.ShowArg(c.words[0]))
 	}
 	reply, err := verb(ctx, s, &args{command: c, words: c.words[1:]})
-	if err != nil && !errors.Is(err, mapper.ErrInterrupted) {
+	lookUp := c.words[0] == "query" && errors.Is(err, mapper.ErrNotFound) // which is an answer, and LVM asks by the hundred
+	if err != nil && !lookUp && !errors.Is(err, mapper.ErrInterrupted) {
 		s.m.Log().Printf("dmfs: control: %s: %v", c.words[0], err)
 	}
 	return reply, err
