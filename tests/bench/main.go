@@ -16,6 +16,7 @@
 //	snapshot  fresh, a transient snapshot of which every block is the origin's, and kept, a persistent one that has all for itself
 //	thin      thin, all of it mapped, thin-broken, which has written over all that a snapshot shared, and qcow2 through qemu-storage-daemon;
 //	          and first writes to fresh ones
+//	raid      arrays of three to five files, raid1 of two, and raid6-lost, without its last member
 //
 // Usage: go run ./tests/bench -dmfs PATH [-set NAME] [-dir DIR]... [-rounds N] [-seconds S] [-json FILE]
 package main

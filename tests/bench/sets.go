@@ -44,6 +44,13 @@ var sets = map[string]benchSet{
 		ratios:  [][2]string{{"thin", "linear"}, {"thin-broken", "linear"}, {"thin", "qcow2"}},
 		fresh:   []starter{{"linear", startSparse}, {"thin", startThin}, {"qcow2", startQcow2}},
 	},
+	"raid": {
+		servers: []starter{
+			{"linear", startLinear}, {"striped", startStriped}, {"raid0", array("raid0", 3, 3, false)}, {"raid1", array("raid1", 2, 1, false)},
+			{"raid5", array("raid5_ls", 4, 3, false)}, {"raid6", array("raid6_zr", 5, 3, false)}, {"raid6-lost", array("raid6_zr", 5, 3, true)},
+		},
+		ratios: [][2]string{{"raid0", "striped"}, {"raid1", "linear"}, {"raid5", "linear"}, {"raid6", "linear"}, {"raid6-lost", "raid6"}},
+	},
 }
 
 // passphrase opens the containers.
