@@ -53,16 +53,6 @@ func newBitmap(t *target) *bitmap {
 	}
 }
 
-// persistent reports whether there is a metadata device.
-func (b *bitmap) persistent() bool {
-	for i := range b.t.members {
-		if b.t.members[i].meta != nil {
-			return true
-		}
-	}
-	return false
-}
-
 // fill sets all bits, as md does with a bitmap that it makes.
 func (b *bitmap) fill() {
 	for i := bitmapHeader; i < len(b.image); i++ {
@@ -186,7 +176,7 @@ func (b *bitmap) begin(ctx context.Context, from, to mapper.Sector) error {
 	version := b.version
 	settled := b.durable >= version
 	b.mu.Unlock()
-	if settled || !b.persistent() {
+	if settled || !b.t.hasMeta() {
 		return nil
 	}
 	if err := b.write(ctx, version); err != nil {
@@ -380,7 +370,7 @@ func (b *bitmap) touchHeader() uint64 {
 // clean clears the bits of regions that nobody writes, if all members hold what was written there. In a hurry it
 // does not wait for a region to be quiet for a while.
 func (b *bitmap) clean(ctx context.Context, hurry bool) error {
-	if !b.persistent() || b.t.lost() > 0 || !b.mark(hurry) {
+	if !b.t.hasMeta() || b.t.lost() > 0 || !b.mark(hurry) {
 		return nil
 	}
 	if err := b.t.flushData(ctx); err != nil {

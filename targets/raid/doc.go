@@ -41,6 +41,23 @@
 // DISKs are its members, whole, in any order. force writes to an array that lacks members or was not closed, and leaves out members that failed
 // or have missed changes. Superblocks and bitmaps are kept as md does: an array says that it is not clean before it is written to.
 //
+// # Takeover
+//
+// A table with another level over the members of an array makes it an array of that level, if what the members hold is the same in both: the parity
+// is at its place or on a member to rebuild. No data moves, and nothing is written but superblocks, at the first resume.
+//
+//	raid0 of one            raid1 or raid5, with rebuild of the other members
+//	raid0                   raid5_n, raid6_n_6, raid10 of a multiple of its members, with rebuild of the others
+//	raid1                   raid1 with other members, raid10; of two, raid5 and raid4; of one, raid0
+//	raid5_n                 raid0 without the last member; raid6_n_6 with one more
+//	raid5_la, ls, ra, rs    raid6_la_6 and so on, with one more
+//	raid4, raid5 of two     raid1, raid10
+//	raid6_n_6               raid5_n and raid0 without the last members
+//	raid6_la_6 and so on    raid5_la and so on, without the last member
+//	raid10 near             raid0 of one member of each group; raid1 if there is one group; of two members, raid5 and raid4
+//
+// Members are in the order of the array. raid1 may change it, and raid0 and raid10 when they become each other.
+//
 // # Status and messages
 //
 //	TYPE MEMBERS LETTERS DONE/TOTAL ACTION MISMATCHES OFFSET -
@@ -68,7 +85,8 @@
 //  3. Bits are cleared after nobody wrote to the region for a while, and after a flush of all data. So at the next start the set bits tell
 //     what may differ, and a resync makes it agree: copies become that of the first member, parity that of the data.
 //  4. That a member failed is durable on the others before a write is acknowledged that it lacks.
-//  5. How far a resync or rebuild is, is written after a flush of what it wrote.
+//  5. The superblocks of a takeover are written twice before the first write (takeover.go).
+//  6. How far a resync or rebuild is, is written after a flush of what it wrote.
 //
 // While a member of a parity array is missing, a crash amid a write may damage the chunk of that member in the same row, as in md without
 // a journal: the write hole. Without metadata devices nothing is remembered: after a crash a resync has to be asked for, with sync or the message
@@ -80,12 +98,14 @@
 //
 // # Differences from the kernel
 //
-//   - journal_dev, journal_mode, delta_disks, takeover from another level, and reshapes are refused; an array that is being reshaped is, too.
+//   - journal_dev, journal_mode, delta_disks, and reshapes are refused; an array that is being reshaped is, too.
+//   - A takeover after which the array would read as something else, or whose parity would not be parity, is refused. The kernel lets pass
+//     raid6 of any layout as raid5_la, ls, ra and rs, raid5_n as raid6_ls_6, raid10 far of two as raid1, other sizes, and raid0 over anything.
+//   - A raid0 counts events on, so that a member that was left out cannot come back with old parity; the kernel's says 1, always.
 //   - After a crash the regions whose bits are set are resynced. The kernel does so only if it was resyncing already, and so leaves copies different.
 //   - Members whose events, geometry or position do not fit are refused, each by name; the kernel takes members with old events as they are.
 //   - An array that lost more members than it can keeps serving what the others hold, and does not record the last failure.
 //   - max_write_behind is only a bound: writes wait for all members.
-//   - raid0 does not look at metadata devices.
 //   - A LENGTH that does not give each member whole chunks is refused; the kernel waits forever for I/O behind the last whole one.
 //   - A disk may be named once only, and a CHUNK that is not a multiple of a disk's logical block is refused.
 //   - A read-only table writes nothing, not even metadata, and does not resync.

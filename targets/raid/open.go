@@ -139,11 +139,11 @@ const injected = "New device injected into existing raid set without 'delta_disk
 
 // assemble reads the metadata and decides what the array is. It writes nothing.
 func (t *target) assemble(ctx context.Context) error {
-	if t.geo.level == 0 {
-		return t.absentStriped()
-	}
 	t.syncedTo = done
 	t.super = t.newSuper()
+	if t.geo.level == 0 {
+		return t.assembleStriped(ctx)
+	}
 	found, err := t.loadSupers(ctx)
 	if err != nil {
 		return err
@@ -162,14 +162,33 @@ func (t *target) assemble(ctx context.Context) error {
 	return t.canRun()
 }
 
-// absentStriped refuses a raid0 that lacks a member.
-func (t *target) absentStriped() error {
+// assembleStriped refuses a raid0 that lacks a member, or whose members are of another array.
+func (t *target) assembleStriped(ctx context.Context) error {
 	for i := range t.members {
 		if t.members[i].data == nil {
 			return mapper.BadArg("Failed to run raid array", "member %d is absent: raid0 needs them all", i)
 		}
 	}
-	return nil
+	found, err := t.loadSupers(ctx)
+	if err != nil || !t.hasMeta() {
+		return err
+	}
+	for i := range found {
+		if t.members[i].dead.Load() || t.members[i].meta == nil {
+			return mapper.BadArg("Failed to run raid array", "the metadata of member %d cannot be read: raid0 needs them all", i)
+		}
+	}
+	return t.assembleFound(ctx, found)
+}
+
+// hasMeta reports whether there is a metadata device.
+func (t *target) hasMeta() bool {
+	for i := range t.members {
+		if t.members[i].meta != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // newSuper returns the superblock of the array as the table describes it.
@@ -234,6 +253,9 @@ func (t *target) loadSupers(ctx context.Context) ([]loaded, error) {
 
 // metaSectors returns how many sectors of metadata a member needs, in blocks of 4096 bytes.
 func (t *target) metaSectors() mapper.Sector {
+	if t.geo.level == 0 {
+		return mapper.SectorsOf(superBlock)
+	}
 	return mapper.SectorsOf(superBlock) + mapper.SectorsOf(int64(bitmapBytes(t.regions())))
 }
 
@@ -272,15 +294,27 @@ func (t *target) assembleFound(ctx context.Context, found []loaded) error {
 		return mapper.BadArg(invalid, "%s", unexpected(t, found))
 	}
 	ref := found[freshest].super
-	if err := t.compareTable(&ref); err != nil {
-		return err
+	converts := t.converts(&ref)
+	if !converts {
+		if err := t.compareTable(&ref); err != nil {
+			return err
+		}
 	}
 	if err := t.compareMembers(found, freshest); err != nil {
 		return err
 	}
-	t.super.events, t.super.failed = ref.events, ref.failed
+	if converts {
+		if err := t.takeover(&ref, found); err != nil {
+			return err
+		}
+		t.stale = true
+	}
+	t.super.events = ref.events
+	if !converts {
+		t.super.failed = ref.failed
+	}
 	t.super.offset, t.super.newOffset = ref.offset, ref.newOffset
-	if !t.cfg.given["nosync"] {
+	if !t.cfg.given["nosync"] && !converts && t.geo.level != 0 {
 		t.syncedTo = ref.synced
 		if t.syncedTo >= t.geo.syncSectors() {
 			t.syncedTo = done
@@ -290,17 +324,32 @@ func (t *target) assembleFound(ctx context.Context, found []loaded) error {
 		t.host.Logf("'rebuild' specified while raid set is not in-sync (recovery_cp=%d)", t.syncedTo)
 		return mapper.BadArg(invalid, "let the array finish its resync first")
 	}
-	if err := t.bitmap.load(ctx, found, freshest); err != nil {
+	t.converted = converts
+	if err := t.loadBitmap(ctx, found, freshest); err != nil {
 		return err
 	}
 	for i := range t.members {
 		t.takeMember(&t.members[i], found[i], &ref)
-		if l := &found[i]; l.ok && (l.fresh || l.super.events != ref.events || l.super.position != uint32(i) || l.super.old) {
+		if l := &found[i]; l.ok && (l.fresh || l.super.events != ref.events || l.super.position != uint32(i) || l.super.old || l.super.level != ref.level || l.super.members != ref.members) {
 			t.stale = true
 		}
 	}
-	t.stale = t.stale || t.super.failed != ref.failed || t.bitmap.whole
+	t.stale = t.stale || t.super.failed != ref.failed || t.bitmap != nil && t.bitmap.whole
 	return nil
+}
+
+// loadBitmap reads the bitmap if the array had one.
+func (t *target) loadBitmap(ctx context.Context, found []loaded, freshest int) error {
+	if t.bitmap == nil {
+		return nil
+	}
+	if found[freshest].super.level == 0 {
+		t.bitmap.fill()
+		return nil
+	}
+	err := t.bitmap.load(ctx, found, freshest)
+	t.bitmap.trusted = t.bitmap.trusted && !t.converted
+	return err
 }
 
 // assembleNew makes an array whose members all have blank metadata.
@@ -312,10 +361,12 @@ func (t *target) assembleNew() error {
 			t.members[i].good.Store(0)
 		}
 	}
-	if !t.cfg.given["nosync"] {
+	if !t.cfg.given["nosync"] && t.geo.level != 0 && t.geo.members > 1 {
 		t.syncedTo = 0
 	}
-	t.bitmap.fill()
+	if t.bitmap != nil {
+		t.bitmap.fill()
+	}
 	return nil
 }
 
@@ -343,8 +394,6 @@ func (t *target) compareTable(s *superblock) error {
 		return reshapes("the array is being reshaped")
 	case s.newLevel != s.level || s.newLayout != s.layout || s.newChunk != s.chunk:
 		return reshapes("a reshape of the array was begun")
-	case s.level != g.level:
-		return mapper.BadArg("takeover not possible", "the members are of a %s, the table says %s", name(s.level, s.layout), t.cfg.typ.name)
 	case s.layout != g.layout:
 		return reshapes("the members are of a %s, the table says %s", name(s.level, s.layout), name(g.level, g.layout))
 	case s.chunk != uint32(g.chunk):
@@ -372,10 +421,18 @@ func (t *target) compareMembers(found []loaded, freshest int) error {
 		}
 		s, name := &l.super, mapper.DiskName(t.members[i].meta)
 		if s.level != ref.level || s.layout != ref.layout || s.chunk != ref.chunk || s.members != ref.members || s.array != ref.array || s.dev != ref.dev {
-			return mapper.BadArg(invalid, "member %d, %s, is of another array than member %d", i, name, freshest)
+			// A crash amid a takeover leaves members of two levels, one event apart.
+			if s.events+1 != ref.events || s.reshape != done || ref.reshape != done {
+				return mapper.BadArg(invalid, "member %d, %s, is of another array than member %d", i, name, freshest)
+			}
+			if err := t.holdsSame(l, i); err != nil {
+				return err
+			}
+			continue
 		}
 		if s.position != uint32(i) {
-			if t.geo.level == 1 && s.position < s.members {
+			moves := t.geo.level == 1 || t.geo.level == 0 && s.level == 10 || t.geo.level == 10 && s.level == 0
+			if moves && s.position < s.members {
 				t.host.Logf("raid device #%d now at position #%d", s.position, i)
 				continue
 			}
@@ -394,7 +451,7 @@ func (t *target) compareMembers(found []loaded, freshest int) error {
 func (t *target) takeMember(m *member, l loaded, ref *superblock) {
 	m.offset = t.super.offset
 	role := m.index
-	if l.ok && !l.fresh && t.geo.level == 1 {
+	if l.ok && !l.fresh && l.super.level == ref.level && l.super.members == ref.members {
 		role = int(l.super.position)
 	}
 	switch {
@@ -404,7 +461,7 @@ func (t *target) takeMember(m *member, l loaded, ref *superblock) {
 	case ref.hasFailed(role):
 		// It comes back. While it was away no bit was cleared, so the bitmap tells what it missed, if it was complete.
 		m.good.Store(0)
-		m.partial = t.bitmap.trusted && l.super.events >= t.bitmap.cleared && l.super.rebuilt >= t.geo.dev
+		m.partial = t.bitmap != nil && t.bitmap.trusted && l.super.events >= t.bitmap.cleared && l.super.rebuilt >= t.geo.dev
 	case l.super.rebuilt < t.geo.dev:
 		m.good.Store(uint64(l.super.rebuilt))
 	}

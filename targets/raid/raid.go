@@ -33,12 +33,14 @@ type target struct {
 	supers       cell.Lock     // held by whoever writes superblocks
 	headerEvents atomic.Uint64 // the events that the bitmap is written with
 
-	mu       sync.Mutex
-	super    superblock    // what is the same for all members; position and rebuilt are each member's
-	resumed  bool          // there was a PreResume
-	stale    bool          // the metadata on disk must be renewed before I/O
-	syncedTo mapper.Sector // the array is in sync up to here; done if all of it is
-	sync     syncState
+	mu      sync.Mutex
+	super   superblock // what is the same for all members; position and rebuilt are each member's
+	resumed bool       // there was a PreResume
+	stale   bool       // the metadata on disk must be renewed before I/O
+	// converted says that the members were of another level.
+	converted bool
+	syncedTo  mapper.Sector // the array is in sync up to here; done if all of it is
+	sync      syncState
 
 	background worker.Group  // the syncer, and what clears the bitmap
 	kick       chan struct{} // wakes the syncer

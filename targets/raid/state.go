@@ -31,7 +31,7 @@ func (t *target) writeMetas(off int64, p []byte, except *member) (bad *member, e
 
 // writeSupers writes the bitmap's header and the superblocks, without member except. supers is held.
 func (t *target) writeSupers(except *member) error {
-	if !t.bitmap.persistent() || t.readOnly {
+	if !t.hasMeta() || t.readOnly {
 		return nil
 	}
 	t.mu.Lock()
@@ -69,8 +69,10 @@ func (t *target) setDead(m *member) {
 // writeGeneration writes one generation of metadata.
 func (t *target) writeGeneration(s superblock, except *member) (bad *member, err error) {
 	ctx := context.Background()
-	if bad, err := t.bitmap.writeOnce(ctx, t.bitmap.touchHeader(), except); bad != nil {
-		return bad, err
+	if t.bitmap != nil {
+		if bad, err := t.bitmap.writeOnce(ctx, t.bitmap.touchHeader(), except); bad != nil {
+			return bad, err
+		}
 	}
 	buf := mapper.GetBuffer(superBlock)
 	defer buf.Free()
@@ -141,16 +143,18 @@ func (t *target) saveProgress() error {
 
 // PreResume writes the metadata the first time.
 func (t *target) PreResume(ctx context.Context) error {
-	if t.geo.level == 0 || t.readOnly {
+	if t.readOnly {
 		return nil
 	}
 	t.mu.Lock()
 	first := !t.resumed
 	t.resumed = true
-	t.unsynced.Store(t.syncedTo != done || t.bitmap.needs > 0)
+	t.unsynced.Store(t.syncedTo != done || t.bitmap != nil && t.bitmap.needs > 0)
 	t.mu.Unlock()
 	if !first {
-		t.revive(ctx)
+		if t.geo.level != 0 {
+			t.revive(ctx)
+		}
 		return nil
 	}
 	if !t.stale {
@@ -160,6 +164,9 @@ func (t *target) PreResume(ctx context.Context) error {
 		return err
 	}
 	defer t.supers.Unlock()
+	if err := t.writeSupers(nil); err != nil || !t.converted {
+		return err
+	}
 	return t.writeSupers(nil)
 }
 
@@ -237,7 +244,7 @@ func (t *target) PostSuspend(ctx context.Context) error {
 	t.mu.Lock()
 	t.sync.suspended = true
 	t.mu.Unlock()
-	if t.geo.level == 0 || t.readOnly || !t.bitmap.persistent() {
+	if t.geo.level == 0 || t.readOnly || !t.hasMeta() {
 		return nil
 	}
 	if err := t.bitmap.clean(ctx, true); err != nil {
