@@ -370,7 +370,7 @@ func (b *bitmap) touchHeader() uint64 {
 // clean clears the bits of regions that nobody writes, if all members hold what was written there. In a hurry it
 // does not wait for a region to be quiet for a while.
 func (b *bitmap) clean(ctx context.Context, hurry bool) error {
-	if !b.t.hasMeta() || b.t.lost() > 0 || !b.mark(hurry) {
+	if !b.t.hasMeta() || b.t.reshaping.Load() != nil || b.t.lost() > 0 || !b.mark(hurry) {
 		return nil
 	}
 	if err := b.t.flushData(ctx); err != nil {

@@ -32,7 +32,8 @@
 //	raid10_copies N           2 if not given
 //	raid10_format WORD        near, far or offset
 //	raid10_use_near_sets      far copies rotate among all members
-//	data_offset SECTORS       reserves room at the end of the members for a reshape by the kernel
+//	data_offset SECTORS       room on each member for a reshape: see Reshape. A multiple of 8, at least 32
+//	delta_disks N             of parity: adds N members, or removes them if it is less than 0
 //
 // An array of Linux software RAID has a target of its own, md, to which its superblocks say all else; `dmfs open` makes the table:
 //
@@ -58,12 +59,28 @@
 //
 // Members are in the order of the array. raid1 may change it, and raid0 and raid10 when they become each other.
 //
+// # Reshape
+//
+// An array with parity can be given other chunks, another layout (raid4 is a layout of raid5), more members or fewer, with its level and while it is
+// used. Data moves on the members by data_offset sectors, which must be a chunk at least, the larger of both. That many sectors of each member must be
+// free: at the end if data is at the beginning, and the other way round. Three tables do it:
+//
+//  1. One that asks: with the new type and chunk, or delta_disks, and data_offset unless it was given before. The members are all that there are, with
+//     those to be added and those to be removed last, and the length is for all of them. Superblocks tell what is to be done; nothing moves.
+//  2. The same without delta_disks, which moves the data. It may be interrupted, and loaded again.
+//  3. One for what the array has become, with its length. Until then members that were added give no more sectors, or those of a removed member
+//     too many; those that are no longer there fail.
+//
+// To add members the data must be at data_offset before, with room in front. That is for the segments below to arrange, as LVM does: lay room that
+// is at the end before the rest. A table that asks is refused without room, while members are missing or not in sync, and if chunks do not fit.
+//
 // # Status and messages
 //
 //	TYPE MEMBERS LETTERS DONE/TOTAL ACTION MISMATCHES OFFSET -
 //
 // LETTERS has one for each member: A, a while it is not in sync, D after it failed, - if it is not there. ACTION is idle, frozen,
-// resync (redundancy is made to agree), recover (a member is filled), check or repair. MISMATCHES is how many sectors the last check found
+// resync (redundancy is made to agree), recover (a member is filled), check, repair or
+// reshape, when DONE is what was moved. MISMATCHES is how many sectors the last check found
 // wrong. The messages check and repair look at all redundancy, repair makes it agree; idle stops that, frozen stops everything; resync and
 // recover try again what failed. The end of each, and a failure of a member, is an event.
 //
@@ -86,7 +103,8 @@
 //     what may differ, and a resync makes it agree: copies become that of the first member, parity that of the data.
 //  4. That a member failed is durable on the others before a write is acknowledged that it lacks.
 //  5. The superblocks of a takeover are written twice before the first write (takeover.go).
-//  6. How far a resync or rebuild is, is written after a flush of what it wrote.
+//  6. A reshape overwrites nothing that its position in the superblocks does not cover (reshape.go).
+//  7. How far a resync or rebuild is, is written after a flush of what it wrote.
 //
 // While a member of a parity array is missing, a crash amid a write may damage the chunk of that member in the same row, as in md without
 // a journal: the write hole. Without metadata devices nothing is remembered: after a crash a resync has to be asked for, with sync or the message
@@ -98,7 +116,12 @@
 //
 // # Differences from the kernel
 //
-//   - journal_dev, journal_mode, delta_disks, and reshapes are refused; an array that is being reshaped is, too.
+//   - journal_dev and journal_mode are refused. So are reshapes of raid10, raid1 by delta_disks, and parity arrays of two members but to add some. raid10 that
+//     is being reshaped is refused, too.
+//   - A table that asks for a reshape without room is refused. The kernel keeps the old geometry, without a word, or starts what a crash would destroy.
+//   - The position of a reshape is made durable after each step, at most 512 KiB of each member, before anybody writes to what it moved.
+//   - While members are removed the table's length stays: what is behind the end fails. The kernel makes the device smaller, and larger again only by the
+//     third table after members were added; here new sectors are there when the reshape is done.
 //   - A takeover after which the array would read as something else, or whose parity would not be parity, is refused. The kernel lets pass
 //     raid6 of any layout as raid5_la, ls, ra and rs, raid5_n as raid6_ls_6, raid10 far of two as raid1, other sizes, and raid0 over anything.
 //   - A raid0 counts events on, so that a member that was left out cannot come back with old parity; the kernel's says 1, always.

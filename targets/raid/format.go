@@ -38,6 +38,8 @@ const (
 	maxMembers     = 253
 	failedWords    = 4
 	flagReshape    = 1
+	flagBackwards  = 2
+	noPosition     = 1<<32 - 1  // of a member that a reshape removed
 	bitmapMagic    = 0x6d746962 // "bitm"
 	bitmapVersion  = 4
 	bitmapHeader   = 256 // bytes before the first bit

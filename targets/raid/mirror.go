@@ -7,7 +7,7 @@ import (
 )
 
 // readMirror reads from the copy that promises to be fastest.
-func (t *target) readMirror(ctx context.Context, r mapper.Request) error {
+func (t *plane) readMirror(ctx context.Context, r mapper.Request) error {
 	var room [8]place
 	places := t.geo.copies(room[:0], r.Start)
 	k := t.pick(places, r.Start, r.Count)
@@ -15,7 +15,7 @@ func (t *target) readMirror(ctx context.Context, r mapper.Request) error {
 		return mapper.ErrIO
 	}
 	m, s := &t.members[places[k].member], r.Start
-	r.Start = m.offset + places[k].at
+	r.Start = t.offset + places[k].at
 	m.pending.Add(1)
 	err := m.data.Submit(ctx, r)
 	m.pending.Add(-1)
@@ -28,7 +28,7 @@ func (t *target) readMirror(ctx context.Context, r mapper.Request) error {
 
 // pick returns the copy to read n sectors of, -1 if there is none: the first while copies may differ, so that two reads
 // give the same; else the one whose member has least to do. Members that are to be written mostly come last.
-func (t *target) pick(places []place, s, n mapper.Sector) int {
+func (t *plane) pick(places []place, s, n mapper.Sector) int {
 	best, least := -1, int32(0)
 	inOrder := !t.synced(s, s+n)
 	for k, p := range places {
@@ -63,7 +63,7 @@ func (t *target) syncedUpTo() mapper.Sector {
 
 // repairMirror reads r elsewhere after copy bad could not be read, and writes it over what could not be read. A member on
 // which that does not help has failed.
-func (t *target) repairMirror(ctx context.Context, r mapper.Request, bad int, cause error) error {
+func (t *plane) repairMirror(ctx context.Context, r mapper.Request, bad int, cause error) error {
 	c, err := t.claims.take(ctx, r.Start, r.End(), false)
 	if err != nil {
 		return err
@@ -75,7 +75,7 @@ func (t *target) repairMirror(ctx context.Context, r mapper.Request, bad int, ca
 		if k == bad || !m.readable(p.at+r.Count) {
 			continue
 		}
-		err := m.read(ctx, p.at, r.Data)
+		err := t.read(ctx, m, p.at, r.Data)
 		if err == nil {
 			return t.rewrite(&t.members[places[bad].member], places[bad].at, r.Data)
 		}
@@ -88,16 +88,16 @@ func (t *target) repairMirror(ctx context.Context, r mapper.Request, bad int, ca
 }
 
 // rewrite writes data, which was recovered, over what m could not read, and looks whether m can read it now.
-func (t *target) rewrite(m *member, at mapper.Sector, data []byte) error {
+func (t *plane) rewrite(m *member, at mapper.Sector, data []byte) error {
 	if t.readOnly || m.dead.Load() {
 		return nil
 	}
 	ctx := context.Background()
-	err := m.write(ctx, at, data, 0)
+	err := t.write(ctx, m, at, data, 0)
 	if err == nil {
 		again := mapper.GetBuffer(len(data))
 		defer again.Free()
-		err = m.read(ctx, at, again.Data)
+		err = t.read(ctx, m, at, again.Data)
 	}
 	if err != nil && mapper.DiskFailed(err) {
 		t.failed(m) // whether or not the array can do without m, the data was read
@@ -106,7 +106,7 @@ func (t *target) rewrite(m *member, at mapper.Sector, data []byte) error {
 }
 
 // writeMirror writes, or discards, all copies.
-func (t *target) writeMirror(ctx context.Context, r mapper.Request) error {
+func (t *plane) writeMirror(ctx context.Context, r mapper.Request) error {
 	c, err := t.claims.take(ctx, r.Start, r.End(), false)
 	if err != nil {
 		return err
@@ -121,7 +121,7 @@ func (t *target) writeMirror(ctx context.Context, r mapper.Request) error {
 }
 
 // writeCopies writes all copies. torn says that they may differ.
-func (t *target) writeCopies(ctx context.Context, r mapper.Request) (torn bool, err error) {
+func (t *plane) writeCopies(ctx context.Context, r mapper.Request) (torn bool, err error) {
 	var room [8]place
 	places := t.geo.copies(room[:0], r.Start)
 	errs := make([]error, len(places))
@@ -131,7 +131,7 @@ func (t *target) writeCopies(ctx context.Context, r mapper.Request) (torn bool, 
 			return nil
 		}
 		down := r
-		down.Start = m.offset + places[k].at
+		down.Start = t.offset + places[k].at
 		errs[k] = m.data.Submit(ctx, down)
 		return nil
 	})

@@ -39,6 +39,9 @@ func newTarget(ctx context.Context, h mapper.Host, s mapper.Spec) (mapper.Target
 	if err := t.assemble(ctx); err != nil {
 		return nil, err
 	}
+	if t.cur == nil {
+		t.cur = &plane{target: t, geo: t.geo, offset: t.super.offset}
+	}
 	t.logCapabilities()
 	if c.typ.level == 0 {
 		return striped{t}, nil
@@ -129,6 +132,7 @@ type loaded struct {
 	super superblock
 	fresh bool // there was none, or it is to be rebuilt
 	ok    bool // it has metadata, and it could be read
+	added bool // it is fresh, and a reshape takes it into the array
 }
 
 // invalid is the kernel's reason for superblocks that do not go together.
@@ -159,9 +163,13 @@ func (t *target) assemble(ctx context.Context) error {
 	}
 	t.super.synced = t.syncedTo
 	t.headerEvents.Store(t.super.events)
+	if err := t.checkRoom(); err != nil {
+		return err
+	}
 	return t.canRun()
 }
 
+// checkRoom refuses a data_offset on members without room for it, as the kernel does: it looks at the first.
 // assembleStriped refuses a raid0 that lacks a member, or whose members are of another array.
 func (t *target) assembleStriped(ctx context.Context) error {
 	for i := range t.members {
@@ -202,6 +210,9 @@ func (t *target) newSuper() superblock {
 
 // assembleBlank makes an array of members without metadata, or one whose metadata are to be written anew.
 func (t *target) assembleBlank() error {
+	if t.cfg.delta != 0 {
+		return reshapes("delta_disks %d: there is no array yet", t.cfg.delta)
+	}
 	if t.geo.level == 10 {
 		return mapper.BadArg("Failed to run raid array", "raid10 needs metadata devices, and no sync")
 	}
@@ -283,19 +294,25 @@ func (t *target) assembleFound(ctx context.Context, found []loaded) error {
 		}
 	}
 	if freshest < 0 && created == len(t.members) {
+		if t.cfg.delta != 0 {
+			return reshapes("delta_disks %d: there is no array yet", t.cfg.delta)
+		}
 		return t.assembleNew()
 	}
 	if freshest < 0 {
 		t.host.Logf(injected)
 		return mapper.BadArg(invalid, "no member that is not to be rebuilt has a superblock")
 	}
-	if created != rebuilds {
+	if created != rebuilds && created-rebuilds != t.added(&found[freshest].super, found) {
 		t.host.Logf(injected)
 		return mapper.BadArg(invalid, "%s", unexpected(t, found))
 	}
 	ref := found[freshest].super
-	converts := t.converts(&ref)
-	if !converts {
+	converts, asks := t.converts(&ref), t.asksReshape(&ref)
+	if err := t.takeSpares(&ref, found); err != nil {
+		return err
+	}
+	if !converts && !asks {
 		if err := t.compareTable(&ref); err != nil {
 			return err
 		}
@@ -313,12 +330,18 @@ func (t *target) assembleFound(ctx context.Context, found []loaded) error {
 	if !converts {
 		t.super.failed = ref.failed
 	}
-	t.super.offset, t.super.newOffset = ref.offset, ref.newOffset
+	if err := t.adjustOffsets(&ref); err != nil {
+		return err
+	}
 	if !t.cfg.given["nosync"] && !converts && t.geo.level != 0 {
 		t.syncedTo = ref.synced
 		if t.syncedTo >= t.geo.syncSectors() {
 			t.syncedTo = done
 		}
+	}
+	if rebuilds > 0 && ref.reshape != done {
+		t.host.Logf("'rebuild' specified while raid set is being reshaped (reshape_position=%d)", ref.reshape)
+		return mapper.BadArg(invalid, "let the reshape finish first")
 	}
 	if rebuilds > 0 && t.syncedTo != done {
 		t.host.Logf("'rebuild' specified while raid set is not in-sync (recovery_cp=%d)", t.syncedTo)
@@ -329,9 +352,14 @@ func (t *target) assembleFound(ctx context.Context, found []loaded) error {
 		return err
 	}
 	for i := range t.members {
-		t.takeMember(&t.members[i], found[i], &ref)
+		t.takeMember(&t.members[i], &found[i], &ref)
 		if l := &found[i]; l.ok && (l.fresh || l.super.events != ref.events || l.super.position != uint32(i) || l.super.old || l.super.level != ref.level || l.super.members != ref.members) {
 			t.stale = true
+		}
+	}
+	if asks {
+		if err := t.takeReshape(&ref); err != nil {
+			return err
 		}
 	}
 	t.stale = t.stale || t.super.failed != ref.failed || t.bitmap != nil && t.bitmap.whole
@@ -367,139 +395,17 @@ func (t *target) assembleNew() error {
 	if t.bitmap != nil {
 		t.bitmap.fill()
 	}
+	t.super.newOffset = t.cfg.offset
 	return nil
 }
 
 // unexpected names a member without a superblock.
-func unexpected(t *target, found []loaded) string {
-	for i, l := range found {
-		if l.ok && l.fresh && !t.cfg.rebuild[i] {
-			return fmt.Sprintf("member %d, %s, has no superblock: rebuild %d takes it into the array", i, mapper.DiskName(t.members[i].meta), i)
-		}
-	}
-	return "members to rebuild must have metadata devices"
-}
-
 // compareTable refuses a table that is not that of the superblock.
-func (t *target) compareTable(s *superblock) error {
-	g := &t.geo
-	name := func(level, layout uint32) string {
-		if n := typeOf(level, layout); n != "" {
-			return n
-		}
-		return fmt.Sprintf("level %d layout %#x", level, layout)
-	}
-	switch {
-	case s.flags&flagReshape != 0 || s.reshape != done || s.delta != 0 && !s.old:
-		return reshapes("the array is being reshaped")
-	case s.newLevel != s.level || s.newLayout != s.layout || s.newChunk != s.chunk:
-		return reshapes("a reshape of the array was begun")
-	case s.layout != g.layout:
-		return reshapes("the members are of a %s, the table says %s", name(s.level, s.layout), name(g.level, g.layout))
-	case s.chunk != uint32(g.chunk):
-		return reshapes("the members have chunks of %d sectors, the table says %d", s.chunk, g.chunk)
-	case s.members != uint32(g.members):
-		return reshapes("the array has %d members, the table says %d", s.members, g.members)
-	case !s.old && (s.dev != g.dev || s.array != g.array):
-		return reshapes("the array has %d sectors, %d of each member; the table says %d and %d", s.array, s.dev, g.array, g.dev)
-	}
-	for i := range t.members {
-		if m := &t.members[i]; m.data != nil && (s.offset > m.data.Sectors() || m.data.Sectors()-s.offset < g.dev) {
-			return mapper.BadArg("Component device(s) too small", "member %d, %s: want %d sectors from %d on", i, mapper.DiskName(m.data), g.dev, s.offset)
-		}
-	}
-	return nil
-}
-
+// sameArray reports whether s is of the array of the freshest superblock, or was before the last event when a reshape began or ended.
 // compareMembers refuses members that are not of the array of the freshest, or not in their place.
-func (t *target) compareMembers(found []loaded, freshest int) error {
-	ref := &found[freshest].super
-	for i := range found {
-		l := &found[i]
-		if !l.ok || l.fresh {
-			continue
-		}
-		s, name := &l.super, mapper.DiskName(t.members[i].meta)
-		if s.level != ref.level || s.layout != ref.layout || s.chunk != ref.chunk || s.members != ref.members || s.array != ref.array || s.dev != ref.dev {
-			// A crash amid a takeover leaves members of two levels, one event apart.
-			if s.events+1 != ref.events || s.reshape != done || ref.reshape != done {
-				return mapper.BadArg(invalid, "member %d, %s, is of another array than member %d", i, name, freshest)
-			}
-			if err := t.holdsSame(l, i); err != nil {
-				return err
-			}
-			continue
-		}
-		if s.position != uint32(i) {
-			moves := t.geo.level == 1 || t.geo.level == 0 && s.level == 10 || t.geo.level == 10 && s.level == 0
-			if moves && s.position < s.members {
-				t.host.Logf("raid device #%d now at position #%d", s.position, i)
-				continue
-			}
-			return mapper.BadArg("Cannot change device positions in raid set", "%s, given as member %d, is member %d", name, i, s.position)
-		}
-		// Each update goes to all members that have not failed, so that a crash leaves them one event apart at most.
-		if s.events+1 < ref.events && !ref.hasFailed(i) {
-			return mapper.BadArg(invalid, "member %d, %s, has event %d and member %d event %d: it missed writes, or is of another array; rebuild %d if it is the right disk",
-				i, name, s.events, freshest, ref.events, i)
-		}
-	}
-	return nil
-}
-
 // takeMember takes what the metadata say of m; ref is the freshest.
-func (t *target) takeMember(m *member, l loaded, ref *superblock) {
-	m.offset = t.super.offset
-	role := m.index
-	if l.ok && !l.fresh && l.super.level == ref.level && l.super.members == ref.members {
-		role = int(l.super.position)
-	}
-	switch {
-	case m.dead.Load():
-	case l.fresh || !l.ok:
-		m.good.Store(0)
-	case ref.hasFailed(role):
-		// It comes back. While it was away no bit was cleared, so the bitmap tells what it missed, if it was complete.
-		m.good.Store(0)
-		m.partial = t.bitmap != nil && t.bitmap.trusted && l.super.events >= t.bitmap.cleared && l.super.rebuilt >= t.geo.dev
-	case l.super.rebuilt < t.geo.dev:
-		m.good.Store(uint64(l.super.rebuilt))
-	}
-	t.super.setFailed(m.index, m.dead.Load())
-}
-
 // canRun refuses an array that lacks too many members, or that must be in sync to do without those it lacks.
-func (t *target) canRun() error {
-	if t.geo.level == 6 && t.geo.members < 4 || t.geo.level == 10 && !t.geo.check10() {
-		return mapper.BadArg("Failed to run raid array", "%d members cannot be a %s of this size", t.geo.members, t.cfg.typ.name)
-	}
-	missing, lacking := "", false
-	for i := range t.members {
-		if m := &t.members[i]; !m.inSync() {
-			missing += fmt.Sprintf(" %d", i)
-			lacking = true
-		}
-	}
-	usable := func(m int) bool { return t.members[m].inSync() }
-	if !t.geo.survives(usable) {
-		return mapper.BadArg("Insufficient redundancy to activate array", "lost or out of sync:%s", missing)
-	}
-	if lacking && t.geo.parity > 0 && t.syncedTo != done && t.lost() > t.geo.parity-1 {
-		return mapper.BadArg("Failed to run raid array", "it was never in sync, and lacks:%s; nosync takes it as it is", missing)
-	}
-	return nil
-}
-
 // lost returns the number of members that cannot be read throughout.
-func (t *target) lost() (n int) {
-	for i := range t.members {
-		if !t.members[i].inSync() {
-			n++
-		}
-	}
-	return n
-}
-
 // logCapabilities says what the kernel says of a parity array that runs.
 func (t *target) logCapabilities() {
 	if t.geo.parity == 0 {

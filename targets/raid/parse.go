@@ -29,6 +29,7 @@ type config struct {
 	copies   int
 	format   int
 	offset   mapper.Sector // data_offset
+	delta    int           // delta_disks
 	disks    []string      // pairs of names
 	layout10 uint32
 	notes    []string // what the kernel logs about the line
@@ -36,6 +37,9 @@ type config struct {
 
 // leastChunk is the smallest chunk in sectors.
 const leastChunk = 8
+
+// leastRoom is the least room on each member for a reshape, in sectors.
+const leastRoom = 32
 
 // defaultRegion is the region size in sectors if none is given, unless the array is huge.
 const defaultRegion = 8192
@@ -228,14 +232,18 @@ func (c *config) numeric(key string, n int) error {
 		if abs := max(n, -n); abs < 1 || abs > maxMembers-2*max(c.typ.parity, 1) {
 			return mapper.BadArg("Too many delta_disk requested", "%d", n)
 		}
-		return reshapes("delta_disks %d", n)
+		if c.typ.level == 1 || c.typ.level == 10 {
+			return reshapes("delta_disks %d of a %s", n, c.typ.name)
+		}
+		c.delta = n
+		return nil
 	}
 	return c.amount(key, n)
 }
 
 // reshapes refuses what would be a reshape.
 func reshapes(detail string, args ...any) error {
-	err := mapper.BadArg("Reshape not supported", detail+": use the kernel to reshape the array", args...).(*mapper.ArgError)
+	err := mapper.BadArg("Reshape not supported", detail, args...).(*mapper.ArgError)
 	err.Errno = unix.EPERM
 	return err
 }
@@ -271,8 +279,7 @@ func (c *config) amount(key string, n int) error {
 		return mapper.BadArg("Inappropriate argument: stripe_cache", "only raid4, 5 and 6 have one")
 	}
 	const most = 1<<14 - 1 // of write-behind in KiB, md's counter
-	const space = 32       // sectors that a reshape needs at least
-	bad := n < 0 || key == "max_write_behind" && n/2 > most || key == "data_offset" && n != 0 && (n < space || n%8 != 0)
+	bad := n < 0 || key == "max_write_behind" && n/2 > most || key == "data_offset" && n != 0 && (n < leastRoom || n%8 != 0)
 	if bad {
 		return mapper.BadArg(o.reason, "%s %d", key, n)
 	}
@@ -394,6 +401,9 @@ func (c *config) options() []string {
 	add("raid10_copies", uint64(c.copies))
 	if c.given["raid10_format"] {
 		words = append(words, "raid10_format", [...]string{"near", "near", "offset", "far"}[c.format])
+	}
+	if c.given["delta_disks"] {
+		words = append(words, "delta_disks", strconv.Itoa(c.delta))
 	}
 	add("data_offset", uint64(c.offset))
 	if c.given["raid10_use_near_sets"] {

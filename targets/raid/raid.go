@@ -26,7 +26,7 @@ type target struct {
 	readOnly bool          // the table is: nothing is written, not even metadata
 	bitmap   *bitmap       // nil for raid0
 	unsynced atomic.Bool   // some of the array may differ from its redundancy: see synced
-	claims   claims        // rows of a parity array, sectors of a mirror
+	cur      *plane        // where things are; during a reshape, where they go
 	slots    chan struct{} // a token for each column of a parity array that may be in memory
 	busy     atomic.Int64  // requests from above since the syncer looked
 
@@ -39,18 +39,26 @@ type target struct {
 	stale   bool       // the metadata on disk must be renewed before I/O
 	// converted says that the members were of another level.
 	converted bool
-	syncedTo  mapper.Sector // the array is in sync up to here; done if all of it is
+	reshaping atomic.Pointer[reshape] // nil if the array is not being reshaped
+	syncedTo  mapper.Sector           // the array is in sync up to here; done if all of it is
 	sync      syncState
 
 	background worker.Group  // the syncer, and what clears the bitmap
 	kick       chan struct{} // wakes the syncer
 }
 
+// A plane is where the sectors of the array lie on the members. While the array is being reshaped there are two.
+type plane struct {
+	*target
+	geo    geometry
+	offset mapper.Sector // of the data on each member
+	claims claims        // rows of a parity array, sectors of a mirror
+}
+
 // A member is a leg of the array.
 type member struct {
 	index      int
 	meta, data mapper.Disk   // nil if absent
-	offset     mapper.Sector // of the data
 	mostly     bool          // write_mostly
 	dead       atomic.Bool   // absent, or failed
 	good       atomic.Uint64 // sectors from 0 on that hold what they should; ^0 if all
@@ -86,7 +94,7 @@ type striped struct{ *target }
 // Remap returns where s lives, to the end of its chunk.
 func (t striped) Remap(s mapper.Sector) (d mapper.Disk, at, run mapper.Sector) {
 	m, at := t.place(s)
-	return m.data, m.offset + at, t.geo.chunk - s%t.geo.chunk
+	return m.data, t.cur.offset + at, t.geo.chunk - s%t.geo.chunk
 }
 
 // place returns the member of a raid0 with sector s, and where.
@@ -105,27 +113,41 @@ func (t *target) Submit(ctx context.Context, r mapper.Request) error {
 	case t.geo.level == 0:
 		if r.Op <= mapper.OpWrite {
 			m, at := t.place(r.Start)
-			r.Start = m.offset + at
+			r.Start = t.cur.offset + at
 			return m.data.Submit(ctx, r)
 		}
 		return t.discardStriped(ctx, r)
 	case r.Op == mapper.OpRead:
 		t.busy.Add(1)
 		if t.geo.mirrored() {
-			return t.readMirror(ctx, r)
+			return t.cur.readMirror(ctx, r)
 		}
-		return t.readParity(ctx, r)
+		return t.submitParity(ctx, r)
 	case r.Op == mapper.OpWrite, r.Op == mapper.OpDiscard && t.geo.mirrored():
 		if t.readOnly {
 			return mapper.ErrReadOnly
 		}
 		t.busy.Add(1)
 		if t.geo.mirrored() {
-			return t.writeMirror(ctx, r)
+			return t.cur.writeMirror(ctx, r)
 		}
-		return t.writeParity(ctx, r)
+		return t.submitParity(ctx, r)
 	}
 	return mapper.ErrNotSupported
+}
+
+// submitParity reads or writes an array with parity.
+func (t *target) submitParity(ctx context.Context, r mapper.Request) error {
+	if rs := t.reshaping.Load(); rs != nil {
+		return rs.submit(ctx, r)
+	}
+	if r.End() > t.geo.array { // a table may be longer while members are removed
+		return mapper.ErrIO
+	}
+	if r.Op == mapper.OpRead {
+		return t.cur.readParity(ctx, r)
+	}
+	return t.cur.writeParity(ctx, r)
 }
 
 // discardStriped cuts a discard of raid0 into chunks: of consecutive rows a member has one range.
@@ -148,7 +170,7 @@ func (t *target) discardStriped(ctx context.Context, r mapper.Request) error {
 			return nil
 		}
 		share := r
-		share.Start, share.Count = t.members[i].offset+from, to-from
+		share.Start, share.Count = t.cur.offset+from, to-from
 		return t.members[i].data.Submit(ctx, share)
 	})
 }
@@ -179,23 +201,27 @@ func (t *target) sharesDisk(i int) bool {
 }
 
 // read reads n sectors of m.
-func (m *member) read(ctx context.Context, at mapper.Sector, buf []byte) error {
-	return m.data.Submit(ctx, mapper.Request{Op: mapper.OpRead, Start: m.offset + at, Count: mapper.SectorsOf(int64(len(buf))), Data: buf})
+func (t *plane) read(ctx context.Context, m *member, at mapper.Sector, buf []byte) error {
+	return m.data.Submit(ctx, mapper.Request{Op: mapper.OpRead, Start: t.offset + at, Count: mapper.SectorsOf(int64(len(buf))), Data: buf})
 }
 
 // write writes to m.
-func (m *member) write(ctx context.Context, at mapper.Sector, buf []byte, flags mapper.Flags) error {
+func (t *plane) write(ctx context.Context, m *member, at mapper.Sector, buf []byte, flags mapper.Flags) error {
 	return m.data.Submit(ctx, mapper.Request{
-		Op: mapper.OpWrite, Flags: flags, Start: m.offset + at, Count: mapper.SectorsOf(int64(len(buf))), Data: buf,
+		Op: mapper.OpWrite, Flags: flags, Start: t.offset + at, Count: mapper.SectorsOf(int64(len(buf))), Data: buf,
 	})
 }
 
 // Areas returns what the array uses of the members' data; of metadata nothing is said, it is checked when it is read.
 func (t *target) Areas() []mapper.Area {
 	var areas []mapper.Area
+	start, end := t.cur.offset, t.cur.offset+t.geo.dev
+	if rs := t.reshaping.Load(); rs != nil {
+		start, end = min(start, rs.old.offset), max(end, rs.old.offset+t.geo.dev)
+	}
 	for i := range t.members {
 		if m := &t.members[i]; m.data != nil {
-			areas = append(areas, mapper.Area{Disk: m.data, Start: m.offset, Len: t.geo.dev})
+			areas = append(areas, mapper.Area{Disk: m.data, Start: start, Len: end - start})
 		}
 	}
 	return areas

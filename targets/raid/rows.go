@@ -14,7 +14,7 @@ type piece struct {
 }
 
 // pieces cuts r, which lies in one row, into chunks. at is where the row begins on the members.
-func (t *target) pieces(r mapper.Request) (at mapper.Sector, list []piece) {
+func (t *plane) pieces(r mapper.Request) (at mapper.Sector, list []piece) {
 	chunk, stripe := t.geo.chunk, t.geo.stripe()
 	at = r.Start / stripe * chunk
 	for s := r.Start; s < r.End(); {
@@ -29,7 +29,7 @@ func (t *target) pieces(r mapper.Request) (at mapper.Sector, list []piece) {
 }
 
 // readParity reads what lies in one row.
-func (t *target) readParity(ctx context.Context, r mapper.Request) error {
+func (t *plane) readParity(ctx context.Context, r mapper.Request) error {
 	stripe := t.geo.stripe()
 	if in := r.Start % stripe; in/t.geo.chunk == (in+r.Count-1)/t.geo.chunk {
 		// Within a chunk, as small requests are.
@@ -37,7 +37,7 @@ func (t *target) readParity(ctx context.Context, r mapper.Request) error {
 		m := &t.members[t.geo.row(at).data[in/t.geo.chunk]]
 		if m.readable(at + r.Count) {
 			down := r
-			down.Start = m.offset + at
+			down.Start = t.offset + at
 			if err := m.data.Submit(ctx, down); err == nil || !mapper.DiskFailed(err) {
 				return err
 			}
@@ -52,7 +52,7 @@ func (t *target) readParity(ctx context.Context, r mapper.Request) error {
 		}
 	}
 	err := mapper.FanOut(len(list), fanWidth, func(i int) error {
-		return t.members[row.data[list[i].k]].read(ctx, at+list[i].off, list[i].data)
+		return t.read(ctx, &t.members[row.data[list[i].k]], at+list[i].off, list[i].data)
 	})
 	if err != nil && mapper.DiskFailed(err) {
 		return t.readRow(ctx, r)
@@ -61,7 +61,7 @@ func (t *target) readParity(ctx context.Context, r mapper.Request) error {
 }
 
 // readRow reads r while nobody writes to its row: what a member does not hold, or cannot read, is recovered from the others.
-func (t *target) readRow(ctx context.Context, r mapper.Request) error {
+func (t *plane) readRow(ctx context.Context, r mapper.Request) error {
 	at, list := t.pieces(r)
 	claim, err := t.claims.take(ctx, at, at+t.geo.chunk, true)
 	if err != nil {
@@ -81,14 +81,14 @@ func (t *target) readRow(ctx context.Context, r mapper.Request) error {
 }
 
 // readHeld reads pieces of a row that is claimed. bad are those that were read, but not where they should be.
-func (t *target) readHeld(ctx context.Context, at mapper.Sector, list []piece) (bad []piece, err error) {
+func (t *plane) readHeld(ctx context.Context, at mapper.Sector, list []piece) (bad []piece, err error) {
 	row := t.geo.row(at)
 	have := make([]bool, len(list))
 	errs := make([]error, len(list))
 	_ = mapper.FanOut(len(list), fanWidth, func(i int) error {
 		p, m := &list[i], &t.members[row.data[list[i].k]]
 		if m.readable(at + p.off + p.n) {
-			errs[i] = m.read(ctx, at+p.off, p.data)
+			errs[i] = t.read(ctx, m, at+p.off, p.data)
 			have[i] = errs[i] == nil
 		}
 		return nil
@@ -115,7 +115,7 @@ func (t *target) readHeld(ctx context.Context, at mapper.Sector, list []piece) (
 }
 
 // recover recovers a column of piece i, from offset off of it on, using what was read of other pieces.
-func (t *target) recover(ctx context.Context, at mapper.Sector, list []piece, have []bool, i int, off mapper.Sector, errs []error) error {
+func (t *plane) recover(ctx context.Context, at mapper.Sector, list []piece, have []bool, i int, off mapper.Sector, errs []error) error {
 	from := list[i].off + off
 	n := min(columnSectors, list[i].n-off)
 	c, err := t.newColumn(ctx, at+from, n)
@@ -140,7 +140,7 @@ func (t *target) recover(ctx context.Context, at mapper.Sector, list []piece, ha
 }
 
 // repairPiece writes what was recovered of a piece over what could not be read. The row is claimed, so it is recovered anew.
-func (t *target) repairPiece(ctx context.Context, at mapper.Sector, p piece) error {
+func (t *plane) repairPiece(ctx context.Context, at mapper.Sector, p piece) error {
 	if t.readOnly {
 		return nil
 	}
@@ -167,7 +167,7 @@ func (t *target) repairPiece(ctx context.Context, at mapper.Sector, p piece) err
 }
 
 // writeParity writes what lies in one row.
-func (t *target) writeParity(ctx context.Context, r mapper.Request) error {
+func (t *plane) writeParity(ctx context.Context, r mapper.Request) error {
 	at, list := t.pieces(r)
 	claim, err := t.claims.take(ctx, at, at+t.geo.chunk, false)
 	if err != nil {
@@ -184,7 +184,7 @@ func (t *target) writeParity(ctx context.Context, r mapper.Request) error {
 }
 
 // writeRow writes pieces of a row. They are cut into columns in which each chunk is either written or not.
-func (t *target) writeRow(ctx context.Context, at mapper.Sector, list []piece, flags mapper.Flags) (torn bool, err error) {
+func (t *plane) writeRow(ctx context.Context, at mapper.Sector, list []piece, flags mapper.Flags) (torn bool, err error) {
 	first, last := &list[0], &list[len(list)-1]
 	cuts := []mapper.Sector{0, first.off, last.off + last.n, t.geo.chunk}
 	if cuts[1] > cuts[2] {
@@ -207,7 +207,7 @@ func (t *target) writeRow(ctx context.Context, at mapper.Sector, list []piece, f
 }
 
 // writeColumn writes the n sectors of a column, which begin off sectors into the chunks.
-func (t *target) writeColumn(ctx context.Context, at, n, off mapper.Sector, list []piece, flags mapper.Flags) (torn bool, err error) {
+func (t *plane) writeColumn(ctx context.Context, at, n, off mapper.Sector, list []piece, flags mapper.Flags) (torn bool, err error) {
 	fresh := make([][]byte, t.geo.data())
 	count := 0
 	for i := range list {

@@ -55,7 +55,7 @@ func (t *target) writeSupers(except *member) error {
 
 // without reports whether the array can do without two members; b may be nil.
 func (t *target) without(a, b *member) bool {
-	return t.geo.survives(func(i int) bool { m := &t.members[i]; return m != a && m != b && m.inSync() })
+	return t.survives(func(i int) bool { m := &t.members[i]; return m != a && m != b && m.inSync() })
 }
 
 // setDead notes that m failed.
@@ -82,6 +82,9 @@ func (t *target) writeGeneration(s superblock, except *member) (bad *member, err
 			continue
 		}
 		s.position, s.rebuilt = uint32(i), mapper.Sector(m.good.Load())
+		if uint32(i) >= s.members && s.reshape == done {
+			s.position = noPosition
+		}
 		p := buf.Data[:m.meta.Limits().LogicalSectors().Bytes()]
 		s.encode(p)
 		err := m.meta.Submit(ctx, mapper.Request{Op: mapper.OpWrite, Flags: mapper.FlagFUA, Count: mapper.SectorsOf(int64(len(p))), Data: p})
@@ -191,7 +194,7 @@ func (t *target) revive(ctx context.Context) {
 		t.host.Logf("Faulty %s device #%d has readable super block.  Attempting to revive it.", t.cfg.typ.name, i)
 		t.mu.Lock()
 		m.good.Store(0)
-		m.partial = s.position == uint32(i) && s.events >= t.bitmap.cleared && s.rebuilt >= t.geo.dev
+		m.partial = t.reshaping.Load() == nil && s.position == uint32(i) && s.events >= t.bitmap.cleared && s.rebuilt >= t.geo.dev
 		t.super.setFailed(i, false)
 		m.dead.Store(false)
 		t.mu.Unlock()

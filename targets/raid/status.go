@@ -16,12 +16,17 @@ func (t *target) Status(context.Context, bool) (string, error) {
 	s, synced, resumed := t.sync, t.syncedTo, t.resumed
 	t.mu.Unlock()
 	total := t.geo.syncSectors()
-	action := idle
+	action, rs, offset := idle, t.reshaping.Load(), t.cur.offset
+	if rs != nil {
+		offset = rs.old.offset
+	}
 	switch {
 	case t.geo.level == 0:
 		synced = done
 	case s.frozen || s.suspended || !resumed:
 		action, synced = frozen, s.at
+	case rs != nil:
+		action, synced = moves, rs.done(mapper.Sector(rs.pos.Load()))
 	case s.action != "":
 		action, synced = s.action, s.at
 	case s.request != "":
@@ -38,11 +43,7 @@ func (t *target) Status(context.Context, bool) (string, error) {
 	if s.last == check || s.action == check {
 		mismatches = s.mismatches
 	}
-	offset := mapper.Sector(0)
-	if len(t.members) > 0 {
-		offset = t.members[0].offset
-	}
-	return fmt.Sprintf("%s %d %s %d/%d %s %d %d -", name, len(t.members), t.letters(action, t.syncedUpTo() == done), min(synced, total), total, action, mismatches, offset), nil
+	return fmt.Sprintf("%s %d %s %d/%d %s %d %d -", name, t.geo.members, t.letters(action, t.syncedUpTo() == done), min(synced, total), total, action, mismatches, offset), nil
 }
 
 // letters returns a letter for each member; inSync says that all of the array was in sync once.
@@ -54,7 +55,7 @@ func (t *target) letters(action string, inSync bool) string {
 			b.WriteByte('-')
 		case m.dead.Load():
 			b.WriteByte('D')
-		case action == resync, action == frozen && !inSync, m.good.Load() != uint64(done):
+		case action == resync, action == moves, action == frozen && !inSync, m.good.Load() != uint64(done):
 			b.WriteByte('a')
 		default:
 			b.WriteByte('A')
@@ -74,7 +75,7 @@ func (t *target) Message(_ context.Context, args []string) (string, error) {
 	}
 	t.mu.Lock()
 	t.sync.frozen = word == frozen
-	busy := t.sync.action != ""
+	busy := t.sync.action != "" || t.reshaping.Load() != nil
 	t.mu.Unlock()
 	switch word {
 	case idle, frozen:

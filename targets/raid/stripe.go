@@ -11,7 +11,7 @@ const columnSectors mapper.Sector = 256
 
 // A column is a range of sectors of all members in one row, in memory.
 type column struct {
-	t      *target
+	t      *plane
 	row    *row
 	at, n  mapper.Sector    // of the members
 	blocks [][]byte         // by member; nil if it is not in memory
@@ -19,7 +19,7 @@ type column struct {
 }
 
 // newColumn waits for memory.
-func (t *target) newColumn(ctx context.Context, at, n mapper.Sector) (*column, error) {
+func (t *plane) newColumn(ctx context.Context, at, n mapper.Sector) (*column, error) {
 	select {
 	case t.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -53,7 +53,7 @@ func (c *column) fetch(ctx context.Context, list []int) (bad []int, err error) {
 		c.buffer(m)
 	}
 	_ = mapper.FanOut(len(list), fanWidth, func(i int) error {
-		errs[i] = c.t.members[list[i]].read(ctx, c.at, c.blocks[list[i]])
+		errs[i] = c.t.read(ctx, &c.t.members[list[i]], c.at, c.blocks[list[i]])
 		return nil
 	})
 	for i, e := range errs {
@@ -200,7 +200,7 @@ func (c *column) store(list []int, blocks func(m int) []byte, flags mapper.Flags
 	errs := make([]error, len(list))
 	_ = mapper.FanOut(len(list), fanWidth, func(i int) error {
 		if m := &c.t.members[list[i]]; !m.dead.Load() {
-			errs[i] = m.write(ctx, c.at, blocks(list[i]), flags)
+			errs[i] = c.t.write(ctx, m, c.at, blocks(list[i]), flags)
 		}
 		return nil
 	})

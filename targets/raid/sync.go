@@ -15,6 +15,7 @@ const (
 	recover = "recover"
 	check   = "check"
 	repair  = "repair"
+	moves   = "reshape"
 )
 
 // A syncState is what the syncer does. Guarded by target.mu.
@@ -72,12 +73,14 @@ func (t *target) syncLoop(ctx context.Context) {
 
 // nextAction returns what is to do, "" if nothing.
 func (t *target) nextAction() string {
-	lost := t.lost()
+	lost, rs := t.lost(), t.reshaping.Load()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case t.sync.frozen:
+	case t.sync.frozen, rs != nil && (rs.waits || t.sync.stuck(moves)):
 		return ""
+	case rs != nil:
+		return moves
 	case t.unsynced.Load() && t.canResync(lost) && !t.sync.stuck(resync):
 		return resync
 	case t.recovering() != nil && !t.sync.stuck(recover):
@@ -99,7 +102,7 @@ func (t *target) canResync(lost int) bool {
 
 // recovering returns a member that is to be rebuilt, or nil.
 func (t *target) recovering() *member {
-	for i := range t.members {
+	for i := range t.needed() {
 		if m := &t.members[i]; !m.dead.Load() && m.good.Load() != uint64(done) {
 			return m
 		}
@@ -124,6 +127,8 @@ func (t *target) act(ctx context.Context, action string) {
 		err = t.resync(ctx)
 	case recover:
 		err = t.rebuild(ctx)
+	case moves:
+		err = t.reshaping.Load().run(ctx)
 	default:
 		err = t.scrub(ctx, action)
 	}
@@ -270,7 +275,7 @@ func (t *target) syncWindow(ctx context.Context, from, to mapper.Sector, action 
 	var wrong mapper.Sector
 	var err error
 	if t.geo.parity > 0 {
-		wrong, err = t.syncRows(ctx, from, to, action)
+		wrong, err = t.cur.syncRows(ctx, from, to, action)
 	} else {
 		for s := from; s < to && err == nil; {
 			next := to
@@ -278,7 +283,7 @@ func (t *target) syncWindow(ctx context.Context, from, to mapper.Sector, action 
 				next = min(to, (s/t.geo.chunk+1)*t.geo.chunk)
 			}
 			var more mapper.Sector
-			more, err = t.syncCopies(ctx, s, next, action)
+			more, err = t.cur.syncCopies(ctx, s, next, action)
 			wrong += more
 			s = next
 		}
@@ -335,7 +340,7 @@ func (t *target) rebuildWindow(ctx context.Context, m *member, from, to mapper.S
 			m.good.Store(uint64(to))
 			return nil
 		}
-		return t.rebuildRows(ctx, m, from, to)
+		return t.cur.rebuildRows(ctx, m, from, to)
 	}
 	for at := from; at < to; {
 		next, s, ok := to, at, true
@@ -344,7 +349,7 @@ func (t *target) rebuildWindow(ctx context.Context, m *member, from, to mapper.S
 			s, ok = t.geo.holds(m.index, at)
 		}
 		if ok && (!partial || t.mayDiffer(s, s+next-at)) {
-			if err := t.rebuildCopy(ctx, m, at, s, next-at); err != nil {
+			if err := t.cur.rebuildCopy(ctx, m, at, s, next-at); err != nil {
 				return err
 			}
 		} else {

@@ -14,14 +14,14 @@ const (
 )
 
 // rowsClaim returns the range to claim for work on sectors [from, to) of the members: whole rows.
-func (t *target) rowsClaim(from, to mapper.Sector) (mapper.Sector, mapper.Sector) {
+func (t *plane) rowsClaim(from, to mapper.Sector) (mapper.Sector, mapper.Sector) {
 	chunk := t.geo.chunk
 	return from / chunk * chunk, (to + chunk - 1) / chunk * chunk
 }
 
 // A span is a range of sectors of all members, in memory. Rows may begin and end in it.
 type span struct {
-	t        *target
+	t        *plane
 	from, to mapper.Sector
 	blocks   [][]byte  // by member
 	have     []bool    // by member: blocks has what the member holds
@@ -30,7 +30,7 @@ type span struct {
 }
 
 // load reads sectors [from, to) of all members that hold them.
-func (t *target) load(ctx context.Context, from, to mapper.Sector) (*span, error) {
+func (t *plane) load(ctx context.Context, from, to mapper.Sector) (*span, error) {
 	n := t.geo.members
 	s := &span{t: t, from: from, to: to, blocks: make([][]byte, n), have: make([]bool, n), bufs: make([]*mapper.Buffer, 0, n+2)}
 	for i := range n {
@@ -41,7 +41,7 @@ func (t *target) load(ctx context.Context, from, to mapper.Sector) (*span, error
 	errs := make([]error, n)
 	_ = mapper.FanOut(n, fanWidth, func(i int) error {
 		if m := &t.members[i]; m.readable(to) {
-			errs[i] = m.read(ctx, from, s.blocks[i])
+			errs[i] = t.read(ctx, m, from, s.blocks[i])
 			s.have[i] = errs[i] == nil
 		}
 		return nil
@@ -117,7 +117,7 @@ func (s *span) fill(r *row, blocks [][]byte) bool {
 }
 
 // syncRows compares parity with data in sectors [from, to) of the members. wrong is how many sectors do not agree.
-func (t *target) syncRows(ctx context.Context, from, to mapper.Sector, action string) (wrong mapper.Sector, err error) {
+func (t *plane) syncRows(ctx context.Context, from, to mapper.Sector, action string) (wrong mapper.Sector, err error) {
 	first, last := t.rowsClaim(from, to)
 	claim, err := t.claims.take(ctx, first, last, false)
 	if err != nil {
@@ -193,8 +193,8 @@ func differ(a, b []byte, pages []bool) (any bool) {
 }
 
 // put writes to m for the syncer. If that fails because of the disk, the member has failed; that the array can go on without.
-func (t *target) put(m *member, at mapper.Sector, data []byte) error {
-	err := m.write(context.Background(), at, data, 0)
+func (t *plane) put(m *member, at mapper.Sector, data []byte) error {
+	err := t.write(context.Background(), m, at, data, 0)
 	if err != nil && mapper.DiskFailed(err) && t.failed(m) {
 		return nil
 	}
@@ -202,7 +202,7 @@ func (t *target) put(m *member, at mapper.Sector, data []byte) error {
 }
 
 // rebuildRows fills sectors [from, to) of m from the other members.
-func (t *target) rebuildRows(ctx context.Context, m *member, from, to mapper.Sector) error {
+func (t *plane) rebuildRows(ctx context.Context, m *member, from, to mapper.Sector) error {
 	first, last := t.rowsClaim(from, to)
 	claim, err := t.claims.take(ctx, first, last, false)
 	if err != nil {
@@ -234,7 +234,7 @@ func (t *target) rebuildRows(ctx context.Context, m *member, from, to mapper.Sec
 }
 
 // syncCopies compares the copies of sectors [from, to) of the array, in one chunk.
-func (t *target) syncCopies(ctx context.Context, from, to mapper.Sector, action string) (wrong mapper.Sector, err error) {
+func (t *plane) syncCopies(ctx context.Context, from, to mapper.Sector, action string) (wrong mapper.Sector, err error) {
 	claim, err := t.claims.take(ctx, from, to, false)
 	if err != nil {
 		return 0, err
@@ -254,7 +254,7 @@ func (t *target) syncCopies(ctx context.Context, from, to mapper.Sector, action 
 		if k == source || !m.readable(p.at+to-from) {
 			continue
 		}
-		err := m.read(ctx, p.at, b.Data)
+		err := t.read(ctx, m, p.at, b.Data)
 		switch {
 		case err != nil && !mapper.DiskFailed(err):
 			return 0, err
@@ -291,14 +291,14 @@ func markUnits(a, b []byte, units []bool) {
 }
 
 // readCopy reads the first copy that can be read. bad are those before it that could not, because of their disk.
-func (t *target) readCopy(ctx context.Context, places []place, n mapper.Sector, buf []byte) (source int, bad []int, err error) {
+func (t *plane) readCopy(ctx context.Context, places []place, n mapper.Sector, buf []byte) (source int, bad []int, err error) {
 	err = mapper.ErrIO
 	for k, p := range places {
 		m := &t.members[p.member]
 		if !m.readable(p.at + n) {
 			continue
 		}
-		if err = m.read(ctx, p.at, buf); err == nil {
+		if err = t.read(ctx, m, p.at, buf); err == nil {
 			return k, bad, nil
 		}
 		if !mapper.DiskFailed(err) {
@@ -310,7 +310,7 @@ func (t *target) readCopy(ctx context.Context, places []place, n mapper.Sector, 
 }
 
 // rebuildCopy fills n sectors of m from at on, which are a copy of those from s on of the array.
-func (t *target) rebuildCopy(ctx context.Context, m *member, at, s, n mapper.Sector) error {
+func (t *plane) rebuildCopy(ctx context.Context, m *member, at, s, n mapper.Sector) error {
 	claim, err := t.claims.take(ctx, s, s+n, false)
 	if err != nil {
 		return err

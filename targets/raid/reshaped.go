@@ -1,0 +1,249 @@
+package raid
+
+import (
+	"golang.org/x/sys/unix"
+
+	"dmfs/mapper"
+)
+
+// What tables and superblocks say of a reshape, before anything moves.
+
+func (t *target) asksReshape(s *superblock) bool {
+	if s.level != 5 && s.level != 6 || s.level != t.geo.level || s.old {
+		return false
+	}
+	return t.cfg.delta != 0 || s.reshape != done || s.layout != t.geo.layout || s.chunk != uint32(t.geo.chunk)
+}
+
+func (t *target) beginReshape(ref *superblock) error {
+	next := *ref
+	next.newLayout, next.newChunk, next.delta = t.geo.layout, uint32(t.geo.chunk), int32(t.cfg.delta)
+	if next.delta != 0 && next.newLayout != next.layout {
+		t.host.Logf("Ignoring invalid layout change with delta_disks=%d", next.delta)
+		next.newLayout = next.layout
+	}
+	before := len(t.members)
+	if next.delta > 0 {
+		before -= t.cfg.delta
+	}
+	if int(ref.members) != before {
+		return reshapes("the array has %d members, and the table %d with delta_disks %d", ref.members, len(t.members), next.delta)
+	}
+	next.members = uint32(before + int(next.delta))
+	switch d := t.cfg.offset; {
+	case !t.cfg.given["data_offset"]:
+	case next.delta < 0:
+		next.offset, next.newOffset = 0, d
+	case next.delta > 0:
+		next.offset, next.newOffset = d, 0
+	case d == 0 || ref.offset == 0:
+		next.offset, next.newOffset = 0, d
+	default:
+		next.newOffset = 0
+	}
+	dev := t.geo.dev
+	if ref.dev != dev && !t.staleSizes(ref, dev) {
+		return reshapes("the array has %d sectors of each member, the table says %d", ref.dev, dev)
+	}
+	if ref.synced < dev {
+		return refuse("Convert request on recovering raid set prohibited", "let the resync finish first: it is at %d", ref.synced)
+	}
+	next.dev, next.array, next.reshape = dev, dev*mapper.Sector(before-t.geo.parity), 0
+	next.flags = flagReshape
+	backwards := next.delta < 0 || next.delta == 0 && next.offset == 0
+	if backwards {
+		next.flags |= flagBackwards
+		next.array = min(next.array, dev*mapper.Sector(int(next.members)-t.geo.parity))
+		next.reshape = next.array
+	} else if next.offset > next.newOffset {
+		next.dev += next.offset - next.newOffset
+	}
+	rs, err := t.newReshape(&next)
+	if err != nil {
+		return err
+	}
+	if lost := t.lost(); lost > 0 {
+		return refuse("Can't reshape degraded raid set", "%d members are missing or not in sync", lost)
+	}
+	rs.waits = true
+	next.events, next.failed = t.super.events, t.super.failed
+	t.super, t.stale = next, true
+	t.adopt(rs)
+	return nil
+}
+
+func (t *target) takeReshape(ref *superblock) error {
+	if ref.reshape == done {
+		return t.beginReshape(ref)
+	}
+	return t.continueReshape(ref)
+}
+
+func (t *target) added(ref *superblock, found []loaded) (n int) {
+	delta := t.cfg.delta
+	if ref.reshape == 0 && ref.delta > 0 {
+		delta = int(ref.delta) // the power failed when it began
+	}
+	for i := max(0, len(found)-max(0, delta)); i < len(found); i++ {
+		if found[i].ok && found[i].fresh && !t.cfg.rebuild[i] {
+			found[i].added = true
+			n++
+		}
+	}
+	return n
+}
+
+func (t *target) takeSpares(ref *superblock, found []loaded) error {
+	parity, extra := t.geo.parity, len(t.members)-int(ref.members)
+	if ref.level != t.geo.level || parity == 0 || ref.reshape != done || t.cfg.delta != 0 || ref.members > maxMembers || int(ref.members) <= parity || extra <= 0 {
+		return nil
+	}
+	for i := int(ref.members); i < len(t.members); i++ {
+		l := &found[i]
+		if ends := l.super.events+1 == ref.events && l.super.delta < 0; !l.ok || l.fresh || l.super.position != noPosition && !ends {
+			return nil
+		}
+	}
+	t.geo = newGeometry(t.geo.level, t.geo.layout, int(ref.members), parity, t.geo.chunk, t.geo.dev, t.geo.dev*mapper.Sector(int(ref.members)-parity))
+	events := t.super.events
+	t.super = t.newSuper()
+	t.super.events = events
+	return nil
+}
+
+func (t *target) adjustOffsets(ref *superblock) error {
+	s, room := &t.super, t.cfg.offset
+	s.offset, s.newOffset = ref.offset, ref.newOffset
+	if !t.cfg.given["data_offset"] || ref.reshape != done || t.geo.parity == 0 {
+		return nil
+	}
+	switch {
+	case room == 0:
+		s.offset, s.newOffset = 0, 0
+	case ref.offset == 0:
+		s.newOffset = room
+	default:
+		s.newOffset = 0
+	}
+	t.stale = t.stale || s.offset != ref.offset || s.newOffset != ref.newOffset
+	return nil
+}
+
+func (t *target) continueReshape(ref *superblock) error {
+	if t.cfg.given["delta_disks"] {
+		t.host.Logf("Reshape requested but raid set is still reshaping")
+		return mapper.BadArg(invalid, "leave delta_disks out")
+	}
+	if ref.newLayout != t.geo.layout || ref.newChunk != uint32(t.geo.chunk) || ref.newLevel != ref.level {
+		return reshapes("the array is being reshaped to a %s with chunks of %d sectors, the table says a %s with %d",
+			typeOf(ref.newLevel, ref.newLayout), ref.newChunk, t.cfg.typ.name, t.geo.chunk)
+	}
+	rs, err := t.newReshape(ref)
+	if err != nil {
+		return err
+	}
+	if n := max(int(ref.members), int(ref.members)-int(ref.delta)); n != len(t.members) {
+		return reshapes("the reshape is of %d members, the table says %d", n, len(t.members))
+	}
+	if rs.old.geo.dev != t.geo.dev {
+		return refuse("Can't resize a reshaping raid set", "the array has %d sectors of each member, the table says %d", rs.old.geo.dev, t.geo.dev)
+	}
+	if old := typeNamed(raidTypes, typeOf(ref.level, ref.layout)); old != nil {
+		t.cfg.typ = old // as the kernel shows it
+	}
+	t.super.flags, t.super.reshape, t.super.delta = ref.flags, ref.reshape, ref.delta
+	t.super.layout, t.super.chunk, t.super.newLayout, t.super.newChunk = ref.layout, ref.chunk, ref.newLayout, ref.newChunk
+	t.super.members, t.super.dev, t.super.array = ref.members, ref.dev, ref.array
+	t.super.offset, t.super.newOffset = ref.offset, ref.newOffset
+	t.adopt(rs)
+	return nil
+}
+
+func (t *target) adopt(rs *reshape) {
+	t.geo, t.cur = rs.now.geo, rs.now
+	t.reshaping.Store(rs)
+}
+
+func (t *target) newReshape(s *superblock) (*reshape, error) {
+	rs := &reshape{t: t, backwards: s.flags&flagBackwards != 0}
+	before, dev := int64(s.members)-int64(s.delta), s.dev
+	room := max(s.offset, s.newOffset) - min(s.offset, s.newOffset)
+	if !rs.backwards {
+		dev -= min(dev, room)
+	}
+	parity := mapper.Sector(t.geo.parity)
+	build := func(layout, chunk uint32, members int64, offset mapper.Sector) (*plane, error) {
+		if members < 0 || members > maxMembers || dev > mapper.MaxSectors/maxMembers {
+			return nil, reshapes("%d members of %d sectors: no such array", members, dev)
+		}
+		d := superblock{level: s.level, layout: layout, chunk: chunk, members: uint32(members), dev: dev, array: dev}
+		if mapper.Sector(members) > parity {
+			d.array = dev * (mapper.Sector(members) - parity)
+		}
+		g, err := geometryOf(&d)
+		if err != nil {
+			return nil, &mapper.ArgError{Reason: "Reshape check failed", Detail: err.Error()}
+		}
+		return &plane{target: t, geo: g, offset: offset}, nil
+	}
+	var err error
+	if rs.old, err = build(s.layout, s.chunk, before, s.offset); err != nil {
+		return nil, err
+	}
+	if rs.now, err = build(s.newLayout, s.newChunk, int64(s.members), s.newOffset); err != nil {
+		return nil, err
+	}
+	rs.end = min(rs.old.geo.array, rs.now.geo.array)
+	rs.pos.Store(uint64(s.reshape))
+	return rs, rs.check(s)
+}
+
+func (rs *reshape) check(s *superblock) error {
+	backwards := s.delta < 0 || s.newOffset > s.offset
+	switch {
+	case rs.room() == 0:
+		return reshapes("it needs room on each member: data_offset tells how much")
+	case s.delta < 0 && s.newOffset < s.offset || s.delta > 0 && s.newOffset > s.offset || backwards != rs.backwards:
+		return reshapes("from %d members at %d to %d at %d: data moves the other way", rs.old.geo.members, s.offset, rs.now.geo.members, s.newOffset)
+	case rs.now.geo.members < 3 && s.delta == 0:
+		return reshapes("of two members: take the array over to another level")
+	case s.reshape%rs.unit() != 0 || s.reshape > max(rs.end, rs.final()) || s.array != rs.end && s.array != rs.old.geo.array:
+		return mapper.BadArg("Failed to run raid array", "a reshape cannot be at sector %d of %d", s.reshape, s.array)
+	}
+	if need := max(rs.old.geo.chunk, rs.now.geo.chunk); rs.room() < need {
+		return rs.noRoom("%d sectors of room are too few: want %d, a chunk", rs.room(), need)
+	}
+	dev, most := rs.now.geo.dev, max(s.offset, s.newOffset)
+	for i := range rs.t.members {
+		if d := rs.t.members[i].data; d != nil && (most > d.Sectors() || d.Sectors()-most < dev) {
+			return rs.noRoom("member %d, %s: want %d sectors from %d on", i, mapper.DiskName(d), dev, most)
+		}
+	}
+	return nil
+}
+
+func (rs *reshape) noRoom(detail string, args ...any) error {
+	reason := "No space for forward reshape"
+	if rs.backwards {
+		reason = "No space for backward reshape"
+	}
+	err := mapper.BadArg(reason, detail, args...).(*mapper.ArgError)
+	err.Errno = unix.ENOSPC
+	return err
+}
+
+func (t *target) staleSizes(s *superblock, dev mapper.Sector) bool {
+	if s.level != 5 && s.level != 6 || s.reshape != done || dev == 0 {
+		return false
+	}
+	data := mapper.Sector(s.members) - (mapper.Sector(s.level) - 4)
+	if s.dev < dev { // backwards
+		return s.array == dev*data && s.offset == s.newOffset && s.offset >= dev-s.dev
+	}
+	for i := range t.members {
+		if d := t.members[i].data; d != nil && (s.dev-dev)/2 > d.Sectors() {
+			return false
+		}
+	}
+	return s.dev != dev && s.array%dev == 0 && s.array <= dev*data && s.array != s.dev*data && (s.dev-dev)%2 == 0 && s.offset == s.newOffset
+}
