@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -226,12 +227,15 @@ func TestReshapePowerCuts(t *testing.T) {
 	for i, c := range list {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			cutReshape(t, c, seed+uint64(i), each)
+			for round, left := uint64(0), each; left > 0; round++ {
+				left -= cutReshape(t, c, seed+uint64(i)+100*round, min(left, 12))
+			}
 		})
 	}
 }
 
-func cutReshape(t *testing.T, c change, seed uint64, states int) {
+// cutReshape checks at most that many cuts, and returns how many.
+func cutReshape(t *testing.T, c change, seed uint64, states int) int {
 	ctx := context.Background()
 	rnd := rand.New(rand.NewPCG(seed, 3))
 	holds := min(c.array, c.after)
@@ -257,20 +261,24 @@ func cutReshape(t *testing.T, c change, seed uint64, states int) {
 		}
 		return m
 	}
+	var mu sync.Mutex
 	var cuts []survivor
 	var requests, serial uint64
-	every := 1 + rnd.Uint64N(40)
-	power.Before = func(_ *mappertest.Crash, r mapper.Request) {
-		if requests++; r.Op == mapper.OpRead || requests%every != 0 || len(cuts) >= states {
+	gaps := rand.New(rand.NewPCG(seed, 4))
+	every := 1 + gaps.Uint64N(40)
+	power.SetBefore(func(_ *mappertest.Crash, r mapper.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if requests++; r.Op == mapper.OpRead || requests < every || len(cuts) >= states {
 			return
 		}
-		every = 1 + rnd.Uint64N(60)
+		every = requests + 1 + gaps.Uint64N(60)
 		now := make([][]uint64, len(may))
 		for i := range may {
 			now[i] = append([]uint64(nil), may[i]...)
 		}
 		cuts = append(cuts, survivor{power.Cut(seed + requests), now})
-	}
+	})
 	open := func(args []string) *target {
 		got, err := newTarget(ctx, &mappertest.Host{Disks: disks(power)}, mapper.Spec{Len: c.askLen, Args: args})
 		if err != nil {
@@ -300,7 +308,6 @@ func cutReshape(t *testing.T, c change, seed uint64, states int) {
 			}
 		}
 	}
-	power.SetBefore(power.Before)
 	tg := open(c.ask)
 	write(tg)
 	if err := tg.PostSuspend(ctx); err != nil {
@@ -324,6 +331,7 @@ func cutReshape(t *testing.T, c change, seed uint64, states int) {
 	for i, cut := range cuts {
 		checkReshaped(t, c, disks(cut.power), cut.now, base, fmt.Sprintf("cut %d of %d", i, len(cuts)))
 	}
+	return len(cuts)
 }
 
 // checkReshaped goes on with a reshape after a cut, or starts it anew, and looks at what the array holds.
