@@ -8,6 +8,7 @@ import (
 	"dmfs/mapper"
 )
 
+// checkRoom refuses a data_offset on members without room for it, as the kernel does: it looks at the first.
 func (t *target) checkRoom() error {
 	d := t.members[0].data
 	if t.cfg.offset == 0 || d == nil || d.Sectors()-t.geo.dev >= leastRoom {
@@ -20,6 +21,7 @@ func (t *target) checkRoom() error {
 	return &mapper.ArgError{Reason: reason, Detail: fmt.Sprintf("%s: want %d sectors more than %d", mapper.DiskName(d), leastRoom, t.geo.dev), Errno: unix.ENOSPC}
 }
 
+// unexpected names a member without a superblock.
 func unexpected(t *target, found []loaded) string {
 	for i, l := range found {
 		if l.ok && l.fresh && !t.cfg.rebuild[i] {
@@ -29,6 +31,7 @@ func unexpected(t *target, found []loaded) string {
 	return "members to rebuild must have metadata devices"
 }
 
+// compareTable refuses a table that is not that of the superblock.
 func (t *target) compareTable(s *superblock) error {
 	g := &t.geo
 	name := func(level, layout uint32) string {
@@ -61,7 +64,9 @@ func (t *target) compareTable(s *superblock) error {
 	return nil
 }
 
-func sameArray(s, ref *superblock) bool {
+// sameArray reports whether s is of the array of the freshest superblock, or was before the last event when a reshape began or ended; if
+// failed, before a later one.
+func sameArray(s, ref *superblock, failed bool) bool {
 	same := s.level == ref.level && s.layout == ref.layout && s.chunk == ref.chunk
 	sizes := s.members == ref.members && s.array == ref.array && s.dev == ref.dev
 	switch {
@@ -70,7 +75,7 @@ func sameArray(s, ref *superblock) bool {
 	case s.reshape != done && ref.reshape != done:
 		return same && sizes && s.flags == ref.flags && s.delta == ref.delta && s.newLevel == ref.newLevel && s.newLayout == ref.newLayout &&
 			s.newChunk == ref.newChunk && s.offset == ref.offset && s.newOffset == ref.newOffset
-	case s.events+1 != ref.events || s.level != ref.level:
+	case s.events+1 != ref.events && !failed || s.level != ref.level:
 		return false
 	case s.reshape == done: // it began
 		return same && int64(s.members)+int64(ref.delta) == int64(ref.members)
@@ -78,6 +83,7 @@ func sameArray(s, ref *superblock) bool {
 	return s.newLayout == ref.layout && s.newChunk == ref.chunk && s.members == ref.members
 }
 
+// compareMembers refuses members that are not of the array of the freshest, or not in their place.
 func (t *target) compareMembers(found []loaded, freshest int) error {
 	ref := &found[freshest].super
 	for i := range found {
@@ -86,7 +92,7 @@ func (t *target) compareMembers(found []loaded, freshest int) error {
 			continue
 		}
 		s, name := &l.super, mapper.DiskName(t.members[i].meta)
-		if !sameArray(s, ref) {
+		if !sameArray(s, ref, ref.hasFailed(i)) {
 			// A crash amid a takeover leaves members of two levels, one event apart.
 			if s.events+1 != ref.events || s.reshape != done || ref.reshape != done {
 				return mapper.BadArg(invalid, "member %d, %s, is of another array than member %d", i, name, freshest)
@@ -116,6 +122,7 @@ func (t *target) compareMembers(found []loaded, freshest int) error {
 	return nil
 }
 
+// takeMember takes what the metadata say of m; ref is the freshest.
 func (t *target) takeMember(m *member, l *loaded, ref *superblock) {
 	role := m.index
 	if l.ok && !l.fresh && l.super.level == ref.level && l.super.members == ref.members {
@@ -131,7 +138,8 @@ func (t *target) takeMember(m *member, l *loaded, ref *superblock) {
 	case ref.hasFailed(role):
 		// It comes back. While it was away no bit was cleared, so the bitmap tells what it missed, if it was complete.
 		m.good.Store(0)
-		m.partial = t.bitmap != nil && t.bitmap.trusted && l.super.events >= t.bitmap.cleared && l.super.rebuilt >= t.geo.dev
+		m.partial = t.bitmap != nil && t.bitmap.trusted && l.super.events >= t.bitmap.cleared && l.super.rebuilt >= t.geo.dev &&
+			ref.reshape == done && l.super.reshape == done // the bitmap does not tell what was moved
 	case l.super.rebuilt < t.geo.dev && ref.reshape != done:
 		m.good.Store(0)
 	case l.super.rebuilt < t.geo.dev:
@@ -140,6 +148,7 @@ func (t *target) takeMember(m *member, l *loaded, ref *superblock) {
 	t.super.setFailed(m.index, m.dead.Load())
 }
 
+// canRun refuses an array that lacks too many members, or that must be in sync to do without those it lacks.
 func (t *target) canRun() error {
 	if t.geo.level == 6 && t.geo.members < 4 || t.geo.level == 10 && !t.geo.check10() {
 		return mapper.BadArg("Failed to run raid array", "%d members cannot be a %s of this size", t.geo.members, t.cfg.typ.name)
@@ -161,6 +170,7 @@ func (t *target) canRun() error {
 	return nil
 }
 
+// lost returns the number of members that cannot be read throughout.
 func (t *target) lost() (n int) {
 	for i := range t.needed() {
 		if !t.members[i].inSync() {

@@ -169,7 +169,6 @@ func (t *target) assemble(ctx context.Context) error {
 	return t.canRun()
 }
 
-// checkRoom refuses a data_offset on members without room for it, as the kernel does: it looks at the first.
 // assembleStriped refuses a raid0 that lacks a member, or whose members are of another array.
 func (t *target) assembleStriped(ctx context.Context) error {
 	for i := range t.members {
@@ -399,13 +398,6 @@ func (t *target) assembleNew() error {
 	return nil
 }
 
-// unexpected names a member without a superblock.
-// compareTable refuses a table that is not that of the superblock.
-// sameArray reports whether s is of the array of the freshest superblock, or was before the last event when a reshape began or ended.
-// compareMembers refuses members that are not of the array of the freshest, or not in their place.
-// takeMember takes what the metadata say of m; ref is the freshest.
-// canRun refuses an array that lacks too many members, or that must be in sync to do without those it lacks.
-// lost returns the number of members that cannot be read throughout.
 // logCapabilities says what the kernel says of a parity array that runs.
 func (t *target) logCapabilities() {
 	if t.geo.parity == 0 {

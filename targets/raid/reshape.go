@@ -269,12 +269,6 @@ func (t *target) changeSupers(f func(s *superblock)) error {
 	return t.writeSupers(nil)
 }
 
-// asksReshape reports whether the table has another geometry of the level of superblock s.
-// beginReshape checks a reshape that the table asks for, of an array that is not being reshaped.
-// takeReshape begins or continues a reshape.
-// added marks the members that a reshape adds and that have no superblock yet, and returns how many there are.
-// takeSpares lets a table name members that a reshape removed from the array of ref.
-// adjustOffsets takes over where the data is on the members, or where the table says that it is.
 // needed returns the members that hold something of the array: all but those that a reshape removed.
 func (t *target) needed() []member {
 	if t.reshaping.Load() != nil {
@@ -288,11 +282,3 @@ func (t *target) survives(usable func(m int) bool) bool {
 	rs := t.reshaping.Load()
 	return t.geo.survives(usable) && (rs == nil || rs.old.geo.survives(usable))
 }
-
-// continueReshape checks a reshape that was begun.
-// adopt makes the geometry that rs leads to that of t.
-// newReshape returns the reshape that a superblock describes. Everything is checked: it may come from anywhere.
-// check refuses a reshape that would write over what it has not read.
-// noRoom returns the kernel's words.
-// staleSizes reports whether s has the sizes that a reshape leaves, of an array with dev sectors of each member: the member's are
-// off by the room that there was, and after members were added the array's are the old ones.

@@ -150,7 +150,7 @@ func TestReshape(t *testing.T) {
 							}
 							break
 						}
-						if err := rs.move(context.Background(), pos, stepOf(rs, pos)); err != nil {
+						if err := rs.move(context.Background(), pos, stepOf(rs, pos, rnd)); err != nil {
 							t.Fatal(err)
 						}
 						a.scribble(3)
@@ -182,13 +182,16 @@ func TestReshape(t *testing.T) {
 	}
 }
 
-// stepOf returns a near position after pos, so that there are many.
-func stepOf(rs *reshape, pos mapper.Sector) mapper.Sector {
+// stepOf returns the farthest position that can follow pos, or a near one, so that there are many.
+func stepOf(rs *reshape, pos mapper.Sector, rnd *rand.Rand) mapper.Sector {
 	next := rs.next(pos)
-	if rs.backwards {
-		return max(next, pos-min(pos, 4*rs.unit()))
+	switch {
+	case rnd.IntN(2) == 0:
+		return next
+	case rs.backwards:
+		return max(next, pos-min(pos, rs.unit()))
 	}
-	return min(next, pos+4*rs.unit())
+	return min(next, pos+rs.unit())
 }
 
 // A reshape that the syncer does while the array is used.
@@ -320,7 +323,7 @@ func cutReshape(t *testing.T, c change, seed uint64, states int) int {
 		if pos == rs.final() {
 			break
 		}
-		if err := rs.move(ctx, pos, stepOf(rs, pos)); err != nil {
+		if err := rs.move(ctx, pos, stepOf(rs, pos, rnd)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 // What tables and superblocks say of a reshape, before anything moves.
 
+// asksReshape reports whether the table has another geometry of the level of superblock s.
 func (t *target) asksReshape(s *superblock) bool {
 	if s.level != 5 && s.level != 6 || s.level != t.geo.level || s.old {
 		return false
@@ -15,6 +16,7 @@ func (t *target) asksReshape(s *superblock) bool {
 	return t.cfg.delta != 0 || s.reshape != done || s.layout != t.geo.layout || s.chunk != uint32(t.geo.chunk)
 }
 
+// beginReshape checks a reshape that the table asks for, of an array that is not being reshaped.
 func (t *target) beginReshape(ref *superblock) error {
 	next := *ref
 	next.newLayout, next.newChunk, next.delta = t.geo.layout, uint32(t.geo.chunk), int32(t.cfg.delta)
@@ -72,6 +74,7 @@ func (t *target) beginReshape(ref *superblock) error {
 	return nil
 }
 
+// takeReshape begins or continues a reshape.
 func (t *target) takeReshape(ref *superblock) error {
 	if ref.reshape == done {
 		return t.beginReshape(ref)
@@ -79,6 +82,7 @@ func (t *target) takeReshape(ref *superblock) error {
 	return t.continueReshape(ref)
 }
 
+// added marks the members that a reshape adds and that have no superblock yet, and returns how many there are.
 func (t *target) added(ref *superblock, found []loaded) (n int) {
 	delta := t.cfg.delta
 	if ref.reshape == 0 && ref.delta > 0 {
@@ -93,6 +97,7 @@ func (t *target) added(ref *superblock, found []loaded) (n int) {
 	return n
 }
 
+// takeSpares lets a table name members that a reshape removed from the array of ref.
 func (t *target) takeSpares(ref *superblock, found []loaded) error {
 	parity, extra := t.geo.parity, len(t.members)-int(ref.members)
 	if ref.level != t.geo.level || parity == 0 || ref.reshape != done || t.cfg.delta != 0 || ref.members > maxMembers || int(ref.members) <= parity || extra <= 0 {
@@ -111,6 +116,7 @@ func (t *target) takeSpares(ref *superblock, found []loaded) error {
 	return nil
 }
 
+// adjustOffsets takes over where the data is on the members, or where the table says that it is.
 func (t *target) adjustOffsets(ref *superblock) error {
 	s, room := &t.super, t.cfg.offset
 	s.offset, s.newOffset = ref.offset, ref.newOffset
@@ -129,6 +135,7 @@ func (t *target) adjustOffsets(ref *superblock) error {
 	return nil
 }
 
+// continueReshape checks a reshape that was begun.
 func (t *target) continueReshape(ref *superblock) error {
 	if t.cfg.given["delta_disks"] {
 		t.host.Logf("Reshape requested but raid set is still reshaping")
@@ -159,11 +166,13 @@ func (t *target) continueReshape(ref *superblock) error {
 	return nil
 }
 
+// adopt makes the geometry that rs leads to that of t.
 func (t *target) adopt(rs *reshape) {
 	t.geo, t.cur = rs.now.geo, rs.now
 	t.reshaping.Store(rs)
 }
 
+// newReshape returns the reshape that a superblock describes. Everything is checked: it may come from anywhere.
 func (t *target) newReshape(s *superblock) (*reshape, error) {
 	rs := &reshape{t: t, backwards: s.flags&flagBackwards != 0}
 	before, dev := int64(s.members)-int64(s.delta), s.dev
@@ -198,6 +207,7 @@ func (t *target) newReshape(s *superblock) (*reshape, error) {
 	return rs, rs.check(s)
 }
 
+// check refuses a reshape that would write over what it has not read.
 func (rs *reshape) check(s *superblock) error {
 	backwards := s.delta < 0 || s.newOffset > s.offset
 	switch {
@@ -222,6 +232,7 @@ func (rs *reshape) check(s *superblock) error {
 	return nil
 }
 
+// noRoom returns the kernel's words.
 func (rs *reshape) noRoom(detail string, args ...any) error {
 	reason := "No space for forward reshape"
 	if rs.backwards {
@@ -232,6 +243,8 @@ func (rs *reshape) noRoom(detail string, args ...any) error {
 	return err
 }
 
+// staleSizes reports whether s has the sizes that a reshape leaves, of an array with dev sectors of each member: the member's are
+// off by the room that there was, and after members were added the array's are the old ones.
 func (t *target) staleSizes(s *superblock, dev mapper.Sector) bool {
 	if s.level != 5 && s.level != 6 || s.reshape != done || dev == 0 {
 		return false
