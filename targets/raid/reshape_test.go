@@ -323,7 +323,11 @@ func cutReshape(t *testing.T, c change, seed uint64, states int) int {
 		if pos == rs.final() {
 			break
 		}
-		if err := rs.move(ctx, pos, stepOf(rs, pos, rnd)); err != nil {
+		next := stepOf(rs, pos, rnd)
+		if next == pos {
+			t.Fatalf("stuck at %d", pos)
+		}
+		if err := rs.move(ctx, pos, next); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"dmfs/mapper"
 	"dmfs/mapper/mappertest"
@@ -25,7 +26,9 @@ type crashLoad struct {
 	sectors []mapper.Sector
 	setUp   []string // commands: "create NAME TABLE", "message NAME WORDS", "fill NAME"
 	step    func(m *crashMachine)
-	look    string // steps of the scenario, after its disks
+	look    string        // steps of the scenario, after its disks
+	used    mapper.Sector // of its device, if not all
+	heavy   bool          // only if states are asked for: the kernel of the guest hangs now and then in md
 }
 
 // A crashMachine is a manager on disks of one power supply.
@@ -35,6 +38,7 @@ type crashMachine struct {
 	rnd    *rand.Rand
 	serial uint64
 	snaps  int
+	used   mapper.Sector
 }
 
 // tell carries out a command and reports whether it went well.
@@ -60,10 +64,30 @@ func (m *crashMachine) tell(command string) bool {
 		err = errors.Join(
 			d.Submit(m.t.Context(), mapper.Request{Op: mapper.OpWrite, Count: d.Sectors(), Data: mappertest.Stamped(0, d.Sectors(), 0)}),
 			d.Submit(m.t.Context(), mapper.Request{Op: mapper.OpFlush}))
+	case "remove":
+		err = m.mgr.Remove(m.t.Context(), name, mapper.RemoveOptions{})
+	case "until":
+		err = m.until(d, rest)
 	case "message":
 		_, err = d.Message(m.t.Context(), 0, strings.Fields(rest))
 	}
 	return err == nil
+}
+
+// until waits until the status of d has a word.
+func (m *crashMachine) until(d *mapper.Device, word string) error {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		lines, err := d.Status(m.t.Context(), mapper.LiveSlot, true)
+		if err != nil {
+			return err
+		}
+		for _, l := range lines {
+			if slices.Contains(strings.Fields(l.Params), word) {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("%s never comes", word)
 }
 
 func (m *crashMachine) device(name string) *mapper.Device {
@@ -82,7 +106,11 @@ func (m *crashMachine) use(name string, discards bool) {
 	m.t.Helper()
 	d := m.device(name)
 	n := mapper.Sector(1 + m.rnd.IntN(300))
-	at := mapper.Sector(m.rnd.IntN(int(d.Sectors() - n)))
+	end := d.Sectors()
+	if m.used != 0 {
+		end = m.used
+	}
+	at := mapper.Sector(m.rnd.IntN(int(end - n)))
 	m.serial++
 	r := mapper.Request{Op: mapper.OpWrite, Start: at, Count: n, Data: mappertest.Stamped(at, n, m.serial)}
 	switch k := m.rnd.IntN(10); {
@@ -131,6 +159,10 @@ var crashLoads = map[string]crashLoad{
 	"integrity-mac":    integrityLoad("20 J 5 internal_hash:sha1 journal_sectors:300 journal_mac:hmac(sha256):" + crashKey + " fix_hmac fix_padding"),
 	"integrity-ctr":    integrityLoad("4 J 4 internal_hash:crc32c journal_sectors:300 journal_crypt:ctr(aes):" + crashKey + " fix_padding"),
 	"integrity-bitmap": integrityLoad("4 B 4 internal_hash:crc32c sectors_per_bit:16 bitmap_flush_interval:1 fix_padding"),
+	// The kernel goes on with reshapes that a power cut interrupted.
+	"reshape-layout": reshapeLoad(3, 3, "raid5_ls 3 16", "raid5_rs 5 32", "", "raid5_rs 3 32"),
+	"reshape-grow":   reshapeLoad(3, 4, "raid5_ls 3 16", "raid5_ls 7 16", "delta_disks 1", "raid5_ls 3 16"),
+	"reshape-shrink": reshapeLoad(5, 4, "raid6_nc 3 16", "raid6_nc 7 16", "delta_disks -1", "raid6_nc 3 16"),
 }
 
 const crashKey = "000102030405060708090a0b0c0d0e0f"
@@ -144,6 +176,43 @@ func integrityLoad(args string) crashLoad {
 		step:  func(m *crashMachine) { m.use("i", false) },
 		look:  fmt.Sprintf(table, "@disk@", args) + "\nhash i\npause\nhash i\nwrite i 100 64 900\nflush i\nhash i\n",
 	}
+}
+
+// reshapeLoad is a reshape from some members to others. made, asks and runs are how the tables begin: of the array, of the one that asks for the
+// reshape, with an option, and of the one that does it.
+func reshapeLoad(before, after int, made, asks, option, runs string) crashLoad {
+	const dev = 1024
+	load := crashLoad{heavy: true, step: func(m *crashMachine) {
+		time.Sleep(10 * time.Millisecond) // something moves meanwhile
+		m.use("r", false)
+	}}
+	all := max(before, after)
+	legs := func(n int, form string) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, form, i, all+i)
+		}
+		return b.String()
+	}
+	const here, there = " 7:%d 7:%d", " @leg%d@ @leg%d@"
+	for i := range 2 * all {
+		load.disks = append(load.disks, fmt.Sprintf("leg%d", i))
+		load.sectors = append(load.sectors, []mapper.Sector{64, dev + 64}[i/all])
+	}
+	parity := int(made[4]-'0') - 4
+	create := func(members int, kind, options, form string) string {
+		return fmt.Sprintf("create r 0 %d raid %s region_size 64%s %d%s", dev*(members-parity), kind, options, members, legs(members, form))
+	}
+	slow := strings.Replace(runs, " 3 ", " 5 ", 1)
+	// The array is new, and all zeroes, so that it is as good at an offset as at none.
+	load.setUp = []string{
+		create(before, made, "", here), "until r idle", fmt.Sprintf("until r %d/%d", dev, dev), "remove r",
+		create(all, asks, strings.TrimRight(" "+option, " ")+" data_offset 64", here), "remove r",
+		create(all, slow, " max_recovery_rate 400", here),
+	}
+	load.used = dev * mapper.Sector(min(before, after)-parity)
+	load.look = create(all, runs, "", there) + fmt.Sprintf("\nuntil r %d/%d\nuntil r idle\nread r 0 %d\n", dev, dev, load.used)
+	return load
 }
 
 // lookAtThins is steps that read n thin devices, which may not all be there, and write to the first of them.
@@ -162,6 +231,9 @@ func TestCrashStates(t *testing.T) {
 	boot(t)
 	seed := mappertest.Seed(t)
 	for name, load := range crashLoads {
+		if load.heavy && mappertest.Cuts(0) == 0 {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			for i, power := range crashStates(t, load, rand.New(rand.NewPCG(seed, 0)), mappertest.Cuts(5)) {
 				if err := lookBoth(t, name, load, power); err != nil {
@@ -182,7 +254,7 @@ func crashStates(t *testing.T, load crashLoad, rnd *rand.Rand, count int) []*map
 	}
 	g := new(mapper.Registry)
 	targets.Register(g)
-	m := &crashMachine{t: t, mgr: mapper.NewManager(g, mapper.Options{Files: mappertest.NewFiles(disks...)}), rnd: rnd}
+	m := &crashMachine{t: t, mgr: mapper.NewManager(g, mapper.Options{Files: mappertest.NewFiles(disks...)}), rnd: rnd, used: load.used}
 	for _, c := range load.setUp {
 		if !m.tell(c) {
 			t.Fatalf("%s: %s", c, m.mgr.Log().Text())
