@@ -94,6 +94,9 @@ func (t *target) added(ref *superblock, found []loaded) (n int) {
 			n++
 		}
 	}
+	if t.cfg.delta > 0 && n != t.cfg.delta {
+		return 0
+	}
 	return n
 }
 
