@@ -11,6 +11,18 @@ import (
 )
 
 func newTarget(ctx context.Context, h mapper.Host, s mapper.Spec) (mapper.Target, error) {
+	t, err := build(ctx, h, s)
+	switch {
+	case err != nil:
+		return nil, err
+	case t.geo.level == 0:
+		return striped{t}, nil
+	}
+	return t, nil
+}
+
+// build makes a target of what table line and metadata say.
+func build(ctx context.Context, h mapper.Host, s mapper.Spec) (*target, error) {
 	c, err := parse(s)
 	if c != nil {
 		for _, note := range c.notes {
@@ -20,7 +32,7 @@ func newTarget(ctx context.Context, h mapper.Host, s mapper.Spec) (mapper.Target
 	if err != nil {
 		return nil, err
 	}
-	t := &target{host: h, cfg: c, readOnly: h.ReadOnly(), members: make([]member, c.members), kick: make(chan struct{}, 1)}
+	t := &target{host: h, spec: s, cfg: c, readOnly: h.ReadOnly(), members: make([]member, c.members), kick: make(chan struct{}, 1)}
 	if err := t.openDisks(ctx); err != nil {
 		return nil, err
 	}
@@ -43,10 +55,50 @@ func newTarget(ctx context.Context, h mapper.Host, s mapper.Spec) (mapper.Target
 		t.cur = &plane{target: t, geo: t.geo, offset: t.super.offset}
 	}
 	t.logCapabilities()
-	if c.typ.level == 0 {
-		return striped{t}, nil
-	}
 	return t, nil
+}
+
+// A quietHost logs nothing.
+type quietHost struct{ mapper.Host }
+
+func (quietHost) Logf(string, ...any) {}
+
+// catchUp builds t anew if the metadata are no longer those that it was built of: the table before it may have moved data, finished a
+// resync or lost a member since.
+func (t *target) catchUp(ctx context.Context) error {
+	found, err := t.loadSupers(ctx)
+	if err != nil {
+		return err
+	}
+	if slices.Equal(eventsOf(found), t.loaded) {
+		return nil
+	}
+	now, err := build(ctx, quietHost{t.host}, t.spec)
+	if err != nil {
+		return fmt.Errorf("the members changed after the table was loaded: %w", err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.cfg, t.geo, t.bitmap, t.loaded = now.cfg, now.geo, now.bitmap, now.loaded
+	t.super, t.stale, t.syncedTo, t.converted = now.super, now.stale, now.syncedTo, now.converted
+	t.headerEvents.Store(now.headerEvents.Load())
+	t.cur = now.cur
+	t.cur.target = t
+	if t.bitmap != nil {
+		t.bitmap.t = t
+	}
+	for i := range t.members {
+		m, from := &t.members[i], &now.members[i]
+		m.partial = from.partial
+		m.dead.Store(from.dead.Load())
+		m.good.Store(from.good.Load())
+	}
+	rs := now.reshaping.Load()
+	if rs != nil {
+		rs.t, rs.old.target, rs.now.target = t, t, t
+	}
+	t.reshaping.Store(rs)
+	return nil
 }
 
 // openDisks opens what the line names.
@@ -152,6 +204,7 @@ func (t *target) assemble(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	t.loaded = eventsOf(found)
 	t.bitmap = newBitmap(t)
 	if !slices.ContainsFunc(found, func(l loaded) bool { return l.ok }) || t.cfg.given["sync"] {
 		err = t.assembleBlank()
@@ -180,6 +233,7 @@ func (t *target) assembleStriped(ctx context.Context) error {
 	if err != nil || !t.hasMeta() {
 		return err
 	}
+	t.loaded = eventsOf(found)
 	for i := range found {
 		if t.members[i].dead.Load() || t.members[i].meta == nil {
 			return mapper.BadArg("Failed to run raid array", "the metadata of member %d cannot be read: raid0 needs them all", i)
@@ -196,6 +250,17 @@ func (t *target) hasMeta() bool {
 		}
 	}
 	return false
+}
+
+// eventsOf returns the events of each member, all ones of those without metadata that could be read.
+func eventsOf(found []loaded) []uint64 {
+	events := make([]uint64, len(found))
+	for i := range found {
+		if events[i] = found[i].super.events; !found[i].ok {
+			events[i] = ^uint64(0)
+		}
+	}
+	return events
 }
 
 // newSuper returns the superblock of the array as the table describes it.

@@ -19,6 +19,7 @@ const fanWidth = 16
 
 type target struct {
 	host     mapper.Host
+	spec     mapper.Spec
 	cfg      *config
 	geo      geometry
 	members  []member
@@ -36,6 +37,7 @@ type target struct {
 	mu      sync.Mutex
 	super   superblock // what is the same for all members; position and rebuilt are each member's
 	resumed bool       // there was a PreResume
+	loaded  []uint64   // by member: events of the metadata that the target was built of, all ones if it could not be read
 	stale   bool       // the metadata on disk must be renewed before I/O
 	// converted says that the members were of another level.
 	converted bool
@@ -254,8 +256,11 @@ func (t *target) Hints(l *mapper.Limits) {
 
 // Table returns the line as loaded.
 func (t *target) Table(bool) []string {
-	options := t.cfg.options()
-	words := append([]string{t.cfg.typ.name, strconv.Itoa(1 + len(options)), strconv.FormatUint(uint64(t.geo.chunk), 10)}, options...)
+	t.mu.Lock()
+	c, chunk := t.cfg, t.geo.chunk
+	t.mu.Unlock()
+	options := c.options()
+	words := append([]string{c.typ.name, strconv.Itoa(1 + len(options)), strconv.FormatUint(uint64(chunk), 10)}, options...)
 	words = append(words, strconv.Itoa(len(t.members)))
 	name := func(d mapper.Disk) string {
 		if d == nil {

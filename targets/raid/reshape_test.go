@@ -470,3 +470,52 @@ func TestReshapeRefused(t *testing.T) {
 		})
 	}
 }
+
+// A table that was loaded while another moved data goes on where that one got to, not where it was at the load.
+func TestReshapeReload(t *testing.T) {
+	for _, c := range reshapes4() {
+		t.Run(c.name, func(t *testing.T) {
+			a := c.prepare(t, 47)
+			holds := min(c.array, c.after)
+			a.load(c.askLen, holds, c.ask)
+			a.close()
+			a.openAt(c.askLen, c.run)
+			for turn := range 3 {
+				next, err := newTarget(context.Background(), &mappertest.Host{Disks: a.disks}, mapper.Spec{Len: c.askLen, Args: c.run})
+				if err != nil {
+					t.Fatal(err)
+				}
+				rs := a.tg.reshaping.Load()
+				pos := mapper.Sector(rs.pos.Load())
+				if turn == 2 {
+					a.tg.Resume() // to the end
+					a.wait()
+				} else if err := rs.move(context.Background(), pos, rs.next(pos)); err != nil {
+					t.Fatal(err)
+				}
+				a.scribble(4)
+				a.close()
+				a.tg = next.(*target)
+				if err := a.tg.PreResume(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+				a.check()
+				a.scribble(4)
+			}
+			a.tg.Resume()
+			if n := a.scrub(); n != 0 {
+				t.Errorf("a check finds %d sectors", n)
+			}
+			a.check()
+			a.close()
+		})
+	}
+}
+
+// openAt makes a target of that many sectors whose syncer does not run.
+func (a *array) openAt(length mapper.Sector, args []string) {
+	a.t.Helper()
+	a.setup.Len, length = length, a.setup.Len
+	a.openQuietly(args)
+	a.setup.Len = length
+}

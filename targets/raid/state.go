@@ -146,11 +146,18 @@ func (t *target) saveProgress() error {
 
 // PreResume writes the metadata the first time.
 func (t *target) PreResume(ctx context.Context) error {
+	t.mu.Lock()
+	first := !t.resumed
+	t.mu.Unlock()
+	if first && t.hasMeta() {
+		if err := t.catchUp(ctx); err != nil {
+			return err
+		}
+	}
 	if t.readOnly {
 		return nil
 	}
 	t.mu.Lock()
-	first := !t.resumed
 	t.resumed = true
 	t.unsynced.Store(t.syncedTo != done || t.bitmap != nil && t.bitmap.needs > 0)
 	t.mu.Unlock()

@@ -14,14 +14,15 @@ import (
 func (t *target) Status(context.Context, bool) (string, error) {
 	t.mu.Lock()
 	s, synced, resumed := t.sync, t.syncedTo, t.resumed
+	g, rs, offset := t.geo, t.reshaping.Load(), t.cur.offset
 	t.mu.Unlock()
-	total := t.geo.syncSectors()
-	action, rs, offset := idle, t.reshaping.Load(), t.cur.offset
+	total := g.syncSectors()
+	action := idle
 	if rs != nil {
 		offset = rs.old.offset
 	}
 	switch {
-	case t.geo.level == 0:
+	case g.level == 0:
 		synced = done
 	case s.frozen || s.suspended || !resumed:
 		action, synced = frozen, s.at
@@ -32,18 +33,18 @@ func (t *target) Status(context.Context, bool) (string, error) {
 	case s.request != "":
 		action, synced = s.request, 0 // it is about to begin
 	}
-	name := typeOf(t.geo.level, t.geo.layout)
+	name := typeOf(g.level, g.layout)
 	if name == "" {
 		name = t.cfg.typ.name // one of md's
 	}
-	if t.geo.level == 0 {
+	if g.level == 0 {
 		name = "raid0"
 	}
 	mismatches := uint64(0)
 	if s.last == check || s.action == check {
 		mismatches = s.mismatches
 	}
-	return fmt.Sprintf("%s %d %s %d/%d %s %d %d -", name, t.geo.members, t.letters(action, t.syncedUpTo() == done), min(synced, total), total, action, mismatches, offset), nil
+	return fmt.Sprintf("%s %d %s %d/%d %s %d %d -", name, g.members, t.letters(action, t.syncedUpTo() == done), min(synced, total), total, action, mismatches, offset), nil
 }
 
 // letters returns a letter for each member; inSync says that all of the array was in sync once.
@@ -70,7 +71,10 @@ func (t *target) Message(_ context.Context, args []string) (string, error) {
 	if len(args) > 0 {
 		word = strings.ToLower(args[0])
 	}
-	if t.geo.level == 0 {
+	t.mu.Lock()
+	striped := t.geo.level == 0
+	t.mu.Unlock()
+	if striped {
 		return "", &mapper.ArgError{Detail: "raid0 has nothing to sync"}
 	}
 	t.mu.Lock()
