@@ -163,6 +163,21 @@ var crashLoads = map[string]crashLoad{
 	"reshape-layout": reshapeLoad(3, 3, "raid5_ls 3 16", "raid5_rs 5 32", "", "raid5_rs 3 32"),
 	"reshape-grow":   reshapeLoad(3, 4, "raid5_ls 3 16", "raid5_ls 7 16", "delta_disks 1", "raid5_ls 3 16"),
 	"reshape-shrink": reshapeLoad(5, 4, "raid6_nc 3 16", "raid6_nc 7 16", "delta_disks -1", "raid6_nc 3 16"),
+	// And with takeovers while the member that came is filled.
+	"takeover": {
+		heavy: true,
+		disks: []string{"leg0", "leg1", "leg2", "leg3", "leg4", "leg5", "leg6", "leg7"}, sectors: []mapper.Sector{64, 64, 64, 64, 1024, 1024, 1024, 1024},
+		setUp: []string{
+			"create r 0 2048 raid raid5_n 3 16 region_size 64 3 7:0 7:4 7:1 7:5 7:2 7:6", "until r idle", "until r 1024/1024", "remove r",
+			"create r 0 2048 raid raid6_n_6 7 16 rebuild 3 max_recovery_rate 400 region_size 64 4 7:0 7:4 7:1 7:5 7:2 7:6 7:3 7:7",
+		},
+		step: func(m *crashMachine) {
+			time.Sleep(10 * time.Millisecond)
+			m.use("r", false)
+		},
+		look: "create r 0 2048 raid raid6_n_6 3 16 region_size 64 4 @leg0@ @leg4@ @leg1@ @leg5@ @leg2@ @leg6@ @leg3@ @leg7@\n" +
+			"until r AAAA\nuntil r 1024/1024\nuntil r idle\nread r 0 2048\n",
+	},
 }
 
 const crashKey = "000102030405060708090a0b0c0d0e0f"
