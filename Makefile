@@ -62,7 +62,7 @@ oracle: ## N=200 random scenarios from SEED=1 on, here and in the kernel; a fail
 	$(GO) test -count=1 -timeout 24h ./tests/kernel -v -run TestRandom -seed $(SEED) -cases $(N)
 
 crash: ## power cuts at every write of targets that keep metadata, N=4000 states of each workload
-	DMFS_CRASHES=$(N) $(GO) test -count=1 -timeout 24h ./targets/integrity ./targets/mirror ./targets/raid ./targets/snapshot ./targets/thin -v -run TestPowerCuts
+	DMFS_CRASHES=$(N) $(GO) test -count=1 -timeout 24h ./targets/integrity ./targets/mirror ./targets/raid ./targets/snapshot ./targets/thin -v -run PowerCuts
 
 fidelity: ## write docs/fidelity.md: what is compared with the kernel, and the differences
 	$(GO) test -count=1 ./tests/fidelity -update
