@@ -1,0 +1,109 @@
+package raid
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"dmfs/mapper"
+	"dmfs/mapper/mappertest"
+)
+
+// Superblocks of a reshape that cannot be are refused, the member is named where one is at fault, and nothing is written.
+func TestBadReshapes(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		only   int // member to change, -1 for all
+		change func(s *superblock)
+		detail string
+	}{
+		{"position", -1, func(s *superblock) { s.reshape = 17 }, "cannot be at sector 17"},
+		{"far position", -1, func(s *superblock) { s.reshape = 1 << 62 }, "cannot be at sector"},
+		{"array", -1, func(s *superblock) { s.array = 96 }, "cannot be at sector"},
+		{"backwards", -1, func(s *superblock) { s.flags |= flagBackwards }, "moves the other way"},
+		{"offsets", -1, func(s *superblock) { s.offset, s.newOffset = s.newOffset, s.offset }, "moves the other way"},
+		{"no room", -1, func(s *superblock) { s.newOffset = s.offset }, "needs room"},
+		{"little room", -1, func(s *superblock) { s.newOffset = s.offset - 8; s.dev -= 56 }, "8 sectors of room are too few"},
+		{"offset", -1, func(s *superblock) { s.offset = 1 << 62; s.newOffset = 1<<62 - 64 }, "member 0, 7:1"},
+		{"delta", -1, func(s *superblock) { s.delta = -1 << 31 }, "no such array"},
+		{"fewer", -1, func(s *superblock) { s.delta = 5 }, "no such array"},
+		{"more", -1, func(s *superblock) { s.delta = 2 }, "cannot be at sector 0 of 1536"},
+		{"members", -1, func(s *superblock) { s.members = 1 << 30 }, "no such array"},
+		{"size", -1, func(s *superblock) { s.dev = 1 << 60 }, "no such array"},
+		{"chunk", -1, func(s *superblock) { s.chunk = 24 }, "chunks of 24 sectors"},
+		{"new chunk", -1, func(s *superblock) { s.newChunk = 0 }, "chunks of 0"},
+		{"new level", -1, func(s *superblock) { s.newLevel = 6 }, "being reshaped to"},
+		{"layout", -1, func(s *superblock) { s.layout = 77 }, "layout 0x4d"},
+		{"other", 2, func(s *superblock) { s.newChunk = 32 }, "member 2, 7:4, is of another array"},
+		{"other position", 2, func(s *superblock) { s.position = 1 }, "7:4, given as member 2, is member 1"},
+		{"stale", 2, func(s *superblock) { s.events -= 2 }, "member 2, 7:4, has event"},
+		{"not reshaped", 2, func(s *superblock) { s.reshape, s.flags, s.events = done, 0, s.events-2 }, "member 2, 7:4, is of another array"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			grow := reshapes4()[0]
+			a := grow.prepare(t, 3)
+			a.load(grow.askLen, grow.array, grow.ask)
+			a.close()
+			for m := range 4 {
+				if c.only < 0 || c.only == m {
+					edit(t, a, m, c.change)
+				}
+			}
+			writes := a.writes()
+			_, err := newTarget(context.Background(), &mappertest.Host{Disks: a.disks}, mapper.Spec{Len: grow.askLen, Args: grow.run})
+			var arg *mapper.ArgError
+			if !errors.As(err, &arg) || !strings.Contains(arg.Detail, c.detail) {
+				t.Errorf("got %v, want %q", err, c.detail)
+			}
+			if n := a.writes() - writes; n != 0 {
+				t.Errorf("%d writes", n)
+			}
+		})
+	}
+}
+
+// Reshapes that cannot be asked for, in the kernel's words where it has some.
+func TestReshapeRefused(t *testing.T) {
+	five := line("raid5_ls 16", "region_size 64", 0, 1, 2)
+	for _, c := range []struct {
+		name   string
+		from   []string
+		length mapper.Sector
+		to     []string
+		errno  unix.Errno
+		reason string
+	}{
+		{"no room", five, 1536, line("raid5_rs 16", "region_size 64", 0, 1, 2), unix.EPERM, "Reshape not supported"},
+		{"little room", five, 1536, line("raid5_ls 64", "region_size 64 data_offset 32", 0, 1, 2), unix.ENOSPC, "No space for backward reshape"},
+		{"disks too small", five, 1536, line("raid5_ls 32", "region_size 64 data_offset 512", 0, 1, 2), unix.ENOSPC, "No space for backward reshape"},
+		{"data at the wrong place", five, 2304, line("raid5_ls 16", "region_size 64 delta_disks 1", 0, 1, 2, 3), unix.EPERM, "Reshape not supported"},
+		{"too few", five, 2304, line("raid5_ls 16", "region_size 64 delta_disks 2 data_offset 64", 0, 1, 2, 3), unix.EINVAL, invalid},
+		{"missing", five, 1536, line("raid5_rs 16", "region_size 64 data_offset 64", 0, -1, 2), unix.EPERM, "Can't reshape degraded raid set"},
+		{"below two", five, 1536, line("raid5_ls 16", "region_size 64 delta_disks -2 data_offset 64", 0, 1, 2), unix.EINVAL, "Reshape check failed"},
+		{"raid10", line("raid10 16", "region_size 64", 0, 1), 768, line("raid10 32", "region_size 64", 0, 1), unix.EPERM, "Reshape not supported"},
+		{"raid1", line("raid1 0", "region_size 64", 0, 1), 768, line("raid1 0", "region_size 64 delta_disks 1", 0, 1, 2), unix.EPERM, "Reshape not supported"},
+		{"size", five, 768, line("raid5_rs 16", "region_size 64 data_offset 64", 0, 1, 2), unix.EPERM, "Reshape not supported"},
+		{"two members", line("raid5_ls 16", "region_size 64", 0, 1), 768, line("raid5_n 16", "region_size 64 data_offset 64", 0, 1), unix.EPERM, "Reshape not supported"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			array := mapper.Sector(768)
+			if c.from[0] == "raid5_ls" && len(c.from) == len(five) {
+				array = 1536
+			}
+			a := newArray(t, disksFor(4, 768+48, array, c.from), 5, true)
+			a.close()
+			writes := a.writes()
+			_, err := newTarget(context.Background(), &mappertest.Host{Disks: a.disks}, mapper.Spec{Len: c.length, Args: c.to})
+			var arg *mapper.ArgError
+			if !errors.As(err, &arg) || arg.Reason != c.reason || mapper.Errno(err) != c.errno {
+				t.Errorf("got %v (%v), want %q and %v", err, mapper.Errno(err), c.reason, c.errno)
+			}
+			if n := a.writes() - writes; n != 0 {
+				t.Errorf("%d writes", n)
+			}
+		})
+	}
+}
