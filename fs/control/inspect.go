@@ -126,11 +126,12 @@ func describe(ctx context.Context, d *mapper.Device, sel selection) (Device, err
 	i := d.Info()
 	slot := mapper.Slot(sel.inactive)
 	out := Device{
-		Name: i.Name, UUID: i.UUID, Major: i.Major, Minor: i.Minor,
+		ID: d.ID(), Name: i.Name, UUID: i.UUID, Major: i.Major, Minor: i.Minor,
 		Suspended: i.Suspended, ReadOnly: i.ReadOnly, Live: i.Live, Inactive: i.Inactive,
 		DeferredRemove: i.DeferredRemove, OpenCount: i.OpenCount, EventNr: i.EventNr,
 		Targets: i.Segments, Sectors: uint64(i.Sectors), HasNode: i.HasNode,
 		Geometry: [4]uint64{i.Geometry.Cylinders, i.Geometry.Heads, i.Geometry.Sectors, i.Geometry.Start},
+		Limits:   describeLimits(d.Limits()),
 		Deps:     []Dep{}, RawName: raw(i.Name), RawUUID: raw(i.UUID),
 	}
 	if sel.inactive {
@@ -150,6 +151,15 @@ func describe(ctx context.Context, d *mapper.Device, sel selection) (Device, err
 		out.Status = lines(status)
 	}
 	return out, nil
+}
+
+func describeLimits(l mapper.Limits) Limits {
+	l = l.Normal()
+	return Limits{
+		LogicalBlock: l.LogicalBlock, PhysicalBlock: l.PhysicalBlock, MinIO: l.MinIO, OptIO: l.OptIO,
+		DiscardGranularity: uint64(l.DiscardGranularity), MaxDiscard: uint64(l.MaxDiscard), MaxWriteZeroes: uint64(l.MaxWriteZeroes),
+		VolatileCache: l.VolatileCache,
+	}
 }
 
 func describeDisk(disk mapper.Disk) Dep {

@@ -22,6 +22,7 @@ type Document struct {
 
 // A Device is the state of one mapped device.
 type Device struct {
+	ID             uint64 `json:"id"`   // no other device of this mount has had it or will have it
 	Name           string `json:"name"` // as stored: mangled where libdevmapper mangles
 	UUID           string `json:"uuid"`
 	Major          uint32 `json:"major"`
@@ -39,6 +40,7 @@ type Device struct {
 	HasNode  bool      `json:"has_node"`
 	Deps     []Dep     `json:"deps"`
 	Geometry [4]uint64 `json:"geometry"` // cylinders, heads, sectors, start
+	Limits   Limits    `json:"limits"`   // of the live table
 
 	// The lines of the slot that was asked for; nil where not asked.
 	Table  []Line `json:"table,omitempty"`
@@ -47,6 +49,18 @@ type Device struct {
 	// The bytes of name and uuid, where they are no UTF-8, which JSON cannot hold.
 	RawName []byte `json:"raw_name,omitempty"`
 	RawUUID []byte `json:"raw_uuid,omitempty"`
+}
+
+// Limits are what the queue of a kernel device tells of I/O.
+type Limits struct {
+	LogicalBlock       int    `json:"logical_block"`       // bytes
+	PhysicalBlock      int    `json:"physical_block"`      // bytes
+	MinIO              int    `json:"min_io"`              // bytes
+	OptIO              int    `json:"opt_io"`              // bytes, 0 if there is none
+	DiscardGranularity uint64 `json:"discard_granularity"` // sectors
+	MaxDiscard         uint64 `json:"max_discard"`         // sectors; 0: nothing is discarded
+	MaxWriteZeroes     uint64 `json:"max_write_zeroes"`    // sectors; 0: zeroes are written as data
+	VolatileCache      bool   `json:"volatile_cache"`      // a flush does something
 }
 
 // A Dep is a disk that the table stands on, each listed once in the order of the table.
