@@ -173,7 +173,11 @@ func (f *controlFile) text(*caller) (string, error) {
 	return control.Save(f.t.m), nil
 }
 
-func (f *controlFile) write(c *caller, p []byte) (int, error) { return f.session.Write(c, p) }
+// write leaves nothing of what was written in the buffer, for there may be keys in it.
+func (f *controlFile) write(c *caller, p []byte) (int, error) {
+	defer clear(p)
+	return f.session.Write(c, p)
+}
 
 // flush reports a command that was begun and not completed, to the process that opened the file: others that
 // inherited it, as the commands of a shell group do, may each write a part.
@@ -184,7 +188,7 @@ func (f *controlFile) flush(_ *caller, opener bool) error {
 	return nil
 }
 
-func (f *controlFile) release(*caller) { f.session.Abandon() }
+func (f *controlFile) release(*caller) { f.session.Close() }
 
 // A tableWriter collects a table and makes it live when the file is closed.
 type tableWriter struct {

@@ -21,6 +21,13 @@ type Keyring interface {
 	Trusted() [][]byte
 }
 
+// A KeyHolder is a Keyring that takes keys beside those it has.
+type KeyHolder interface {
+	// Hold adds a key of n bytes, which fill writes, until release is called; then it is wiped. If several keys have one type and
+	// description the last that was added is the one.
+	Hold(kind, description string, n int, fill func(p []byte) error) (release func(), err error)
+}
+
 // noKeys is a keyring without keys.
 type noKeys struct{}
 

@@ -85,6 +85,9 @@ func (m *Manager) Major() uint32 { return m.major }
 // Log returns the log.
 func (m *Manager) Log() *Log { return m.log }
 
+// Keys returns where tables find keys.
+func (m *Manager) Keys() Keyring { return m.keys }
+
 // Types returns the target types in the order they were registered.
 func (m *Manager) Types() []*Type { return m.registry.Types() }
 

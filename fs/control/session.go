@@ -31,6 +31,8 @@ type Session struct {
 	tooLong bool
 	reply   string
 	ran     bool
+	keys    []func() // release what addkey brought
+	spoilt  error    // what is written after cannot be told from the rest of a key
 }
 
 // NewSession returns a session on m. version is what the version command answers.
@@ -58,6 +60,9 @@ func (s *Session) Write(ctx context.Context, p []byte) (n int, err error) {
 	if s.tooLong {
 		return 0, s.answer("", errTooLong)
 	}
+	if s.spoilt != nil {
+		return 0, s.answer("", s.spoilt)
+	}
 	begin := s.mark(0)
 	for rest := p; len(rest) > 0; {
 		line, after, complete := bytes.Cut(rest, []byte{'\n'})
@@ -67,12 +72,17 @@ func (s *Session) Write(ctx context.Context, p []byte) (n int, err error) {
 			s.drop()
 			return 0, s.answer("", errTooLong)
 		}
-		s.partial = append(s.partial, line...)
-		if !complete {
-			break
+		var err error
+		if s.isAddKey(line) {
+			err = s.addKey(line, complete)
+		} else {
+			s.partial = append(s.partial, line...)
+			if !complete {
+				break
+			}
+			err = s.runLine(ctx)
 		}
 		rest = after
-		err := s.runLine(ctx)
 		if errors.Is(err, mapper.ErrInterrupted) {
 			s.lex, s.partial = begin.lex, begin.partial
 			if begin.at > 0 {

@@ -1,5 +1,5 @@
-// Package keyring finds the keys that tables call by name: those of the configuration, in files and descriptors, then those in
-// the keyrings of the process, which the kernel keeps.
+// Package keyring finds the keys that tables call by name: those of the configuration, in files and descriptors, those that were
+// added, then those in the keyrings of the process, which the kernel keeps.
 package keyring
 
 import (
@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +25,59 @@ type Ring struct {
 	read       map[string][]byte           // those from descriptors; in memory
 	memory     secret.Memory
 	trusted    [][]byte
+
+	mu   sync.Mutex // guards held
+	held []*heldKey // the last that was added last
+}
+
+// A heldKey is a key that somebody has added to the ring and will take back.
+type heldKey struct {
+	kind, description string
+	key               []byte // in memory
+	memory            secret.Memory
+}
+
+var (
+	_ mapper.Keyring   = (*Ring)(nil)
+	_ mapper.KeyHolder = (*Ring)(nil)
+)
+
+// Hold implements mapper.KeyHolder.
+func (r *Ring) Hold(kind, description string, n int, fill func(p []byte) error) (release func(), err error) {
+	if n <= 0 || n > MaxKey {
+		return nil, fmt.Errorf("a key of %d bytes, want 1 to %d: %w", n, MaxKey, unix.EINVAL)
+	}
+	h := &heldKey{kind: kind, description: description}
+	if h.key, err = h.memory.Alloc(n); err == nil {
+		err = fill(h.key)
+	}
+	if err != nil {
+		h.memory.Release()
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held = append(r.held, h)
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.held = slices.DeleteFunc(r.held, func(x *heldKey) bool { return x == h })
+		h.memory.Release()
+	}, nil
+}
+
+// heldKey returns a copy of a key that was added. ok is false if there is none.
+func (r *Ring) heldKey(kind, description string, alloc func(n int) ([]byte, error)) (p []byte, ok bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, h := range slices.Backward(r.held) {
+		if h.kind == kind && h.description == description {
+			p, err := alloc(len(h.key))
+			copy(p, h.key)
+			return p, true, err
+		}
+	}
+	return nil, false, nil
 }
 
 // New returns the keyring with what a configuration names. Descriptors can be read only once: they are read here, and closed. Files
@@ -98,11 +153,14 @@ func (r *Ring) trust(path string) error {
 // Trusted returns the certificates of the configuration.
 func (r *Ring) Trusted() [][]byte { return r.trusted }
 
-// Key returns the key of that description from the configuration, whatever its type, else the one of that type and description from the keyrings
-// of the process.
+// Key returns the key of that description from the configuration, whatever its type, else the one of that type and description that was
+// added, else that from the keyrings of the process.
 func (r *Ring) Key(kind, description string, alloc func(n int) ([]byte, error)) ([]byte, error) {
 	c, ok := r.configured[description]
 	if !ok {
+		if p, held, err := r.heldKey(kind, description, alloc); held {
+			return p, err
+		}
 		return kernelKey(kind, description, alloc)
 	}
 	if key, ok := r.read[description]; ok {

@@ -153,3 +153,45 @@ func TestKernelKeyrings(t *testing.T) {
 		t.Errorf("a logon key: %v, want EOPNOTSUPP and the cure", err)
 	}
 }
+
+// A key that was added is there until it is taken back; of two the later counts, and the configuration before both.
+func TestHeldKeys(t *testing.T) {
+	r, err := New(map[string]mapper.KeyConfig{"mine": {Path: write(t, "configured")}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hold := func(name, key string) func() {
+		release, err := r.Hold("logon", name, len(key), func(p []byte) error { copy(p, key); return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return release
+	}
+	want := func(name, want string) {
+		t.Helper()
+		if got, err := r.Key("logon", name, alloc); string(got) != want || (err != nil) != (want == "") {
+			t.Errorf("%s: %q, %v, want %q", name, got, err, want)
+		}
+	}
+	first, second := hold("dmfs:held", "first"), hold("dmfs:held", "second")
+	defer hold("mine", "added")()
+	want("mine", "configured")
+	want("dmfs:held", "second")
+	if _, err := r.Key("user", "dmfs:held", alloc); err == nil {
+		t.Error("a key of another type")
+	}
+	second()
+	want("dmfs:held", "first")
+	first()
+	want("dmfs:held", "")
+	full := errors.New("full")
+	if _, err := r.Hold("logon", "x", 4, func([]byte) error { return full }); !errors.Is(err, full) {
+		t.Errorf("a key that cannot be written: %v", err)
+	}
+	want("x", "")
+	for _, n := range []int{0, -1, MaxKey + 1} {
+		if _, err := r.Hold("logon", "x", n, func([]byte) error { return nil }); !errors.Is(err, unix.EINVAL) {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+	}
+}
