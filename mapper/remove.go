@@ -157,7 +157,7 @@ func (m *Manager) remove(ctx context.Context, d *Device, how removal) error {
 		return err
 	}
 	defer d.unlockCtl()
-	if how != removeDeferred {
+	if how == removeNow { // the others are no sooner done by waiting
 		if err := d.awaitRelease(ctx); err != nil {
 			return err
 		}
