@@ -35,6 +35,9 @@ func (p *pool) init(o Options) {
 	p.open = make(map[poolKey]*pooled)
 }
 
+// Growing is implemented by disks whose size may grow while they are open. Measure is called when another table begins to use the disk.
+type Growing interface{ Measure() }
+
 // openFile opens a file, a block device or a network disk, or takes another reference to it.
 func (m *Manager) openFile(ctx context.Context, c DiskConfig, id FileID) (Disk, func(), error) {
 	p := &m.pool
@@ -52,6 +55,9 @@ func (m *Manager) openFile(ctx context.Context, c DiskConfig, id FileID) (Disk, 
 		if busy == nil {
 			have.refs++
 			p.mu.Unlock()
+			if g, ok := have.disk.(Growing); ok {
+				g.Measure()
+			}
 			return have.disk, func() { m.releaseFile(key) }, nil
 		}
 		p.mu.Unlock()

@@ -19,8 +19,8 @@ type File struct {
 	f    *os.File
 	fd   int
 	path string
-	name string // as listings print it
-	size int64  // bytes, whole sectors
+	name string       // as listings print it
+	size atomic.Int64 // bytes, whole sectors; it only grows
 
 	limits   mapper.Limits
 	direct   bool
@@ -36,6 +36,7 @@ var (
 	_ mapper.KernelNamed = (*File)(nil)
 	_ mapper.Extenter    = (*File)(nil)
 	_ mapper.Measurer    = (*File)(nil)
+	_ mapper.Growing     = (*File)(nil)
 )
 
 // maxAtOnce bounds a discard or a zeroing request, in sectors: 1 GiB.
@@ -59,8 +60,19 @@ func (d *File) BlockDevice() (major, minor uint32, ok bool) {
 	return major, minor, err == nil
 }
 
-// Sectors returns the size when the file was opened, without a partial sector at the end.
-func (d *File) Sectors() mapper.Sector { return mapper.SectorsOf(d.size) }
+// Sectors returns the size when the file was opened, or when Measure looked last, without a partial sector at the end.
+func (d *File) Sectors() mapper.Sector { return mapper.SectorsOf(d.size.Load()) }
+
+// Measure implements mapper.Growing. A file that has shrunk keeps its size: I/O to what is missing fails.
+func (d *File) Measure() {
+	end, err := unix.Seek(d.fd, 0, unix.SEEK_END)
+	if err != nil {
+		return
+	}
+	size := mapper.SectorsOf(end).Bytes()
+	for have := d.size.Load(); size > have && !d.size.CompareAndSwap(have, size); have = d.size.Load() {
+	}
+}
 
 // Limits returns the limits, which do not change.
 func (d *File) Limits() mapper.Limits { return d.limits }
@@ -107,7 +119,7 @@ func (d *File) read(r mapper.Request) error {
 		case err != nil:
 			return d.wrap(r.Op, err)
 		case n == 0:
-			return fmt.Errorf("%s has shrunk: it ends at byte %d, of %d when it was opened: %w", d.path, off, d.size, mapper.ErrIO)
+			return fmt.Errorf("%s has shrunk: it ends at byte %d, of %d when it was opened: %w", d.path, off, d.size.Load(), mapper.ErrIO)
 		}
 		p, off = p[n:], off+int64(n)
 	}

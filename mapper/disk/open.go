@@ -179,7 +179,7 @@ func (d *File) measure(st unix.Stat_t, c mapper.DiskConfig) error {
 	if err != nil {
 		return &os.PathError{Op: "seek", Path: d.path, Err: err}
 	}
-	d.size = mapper.SectorsOf(end).Bytes()
+	d.size.Store(mapper.SectorsOf(end).Bytes())
 	d.zeroable.Store(true)
 	d.limits = mapper.Limits{
 		LogicalBlock:   mapper.SectorSize,
