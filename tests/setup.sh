@@ -28,6 +28,10 @@ nbdkit            network disks
 libnbd-bin        network disks
 python3           scripts that use a device
 strace            faults below a device
+lvm2              volume groups, in dmfs exec
+kpartx            partitions, in dmfs exec
+fdisk             partitions, in dmfs exec
+thin-provisioning-tools  checks that LVM makes of thin pools
 cryptsetup-bin    images of veritysetup, integritysetup and cryptsetup
 mdadm             superblocks of software RAID
 thin-provisioning-tools  metadata of thin pools and caches

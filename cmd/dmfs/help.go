@@ -13,6 +13,7 @@ const usageText = `dmfs: the Linux device mapper as an ordinary program
   dmfs VERB …                                      dmsetup's verbs, on the caller's mount
   dmfs open DATA… NAME                             map a LUKS container, a verity image, or the members of a software RAID
   dmfs close NAME                                  take it away
+  dmfs exec [--block FILE]… -- COMMAND…            run the distribution's dmsetup, cryptsetup, LVM2
   dmfs log-replay LOG [TARGET] …                   list, replay and check a log of log-writes
   dmfs verity-table DATA HASH ROOT                 the table line of an image of veritysetup
 
@@ -37,7 +38,7 @@ Looking
 
   -m MNT, $DMFS_MOUNT            which mount, if there are several
   --json                         with every verb that looks
-  dmfs help mount | umount | open | close | log-replay | verity-table
+  dmfs help mount | umount | open | close | exec | log-replay | verity-table
                                  more on these; dmsetup(8) on the verbs
   dmfs --version
 
@@ -128,6 +129,21 @@ Takes away what dmfs open made: NAME, and the integrity device below it.
 Exit status: as of dmfs open.
 `
 
+const execText = `dmfs exec [-m MNT] [--block FILE[=NAME]]… [--] COMMAND…
+
+Runs COMMAND in a session: for it and its children the mapped devices of the mount are block devices in /dev, and /dev/mapper/control
+speaks to the mount. So dmsetup, cryptsetup, veritysetup, integritysetup, LVM2, kpartx, losetup and others of the distribution run
+as they are, without root. What they make stays in the mount; real disks they do not see.
+
+  -b, --block FILE[=NAME]
+                        FILE is a disk in the session: /dev/sda and so on; NAME may be another of these (sdc), or any
+                        name, which is then a link
+  -m, --mount MNT       the mount
+
+Exit status: COMMAND's; 128 and the signal's number if a signal ended it; 125 if there could be no session, 126 if COMMAND could not be
+run, 127 if it was not found. It needs user namespaces and seccomp notification, and says what to do where they are not allowed.
+`
+
 const logReplayText = `dmfs log-replay [OPTION…] LOG [TARGET]
 
 Lists LOG, a log of the log-writes target, of the kernel's, or of QEMU's blklogwrites; or replays it onto TARGET, a file or
@@ -180,6 +196,8 @@ func help(args []string) int {
 			text = openText
 		case "close":
 			text = closeText
+		case "exec":
+			text = execText
 		case "log-replay":
 			text = logReplayText
 		case "verity-table":

@@ -1,7 +1,7 @@
 // Dmfs is the Linux device mapper as an ordinary program: it serves mapped devices as files of a FUSE mount.
 //
 // It answers to several names. Called as dmsetup it knows dmsetup's verbs and nothing else; as
-// mount.fuse.dmfs and umount.fuse.dmfs it is the helper of mount(8) and umount(8).
+// mount.fuse.dmfs and umount.fuse.dmfs it is the helper of mount(8) and umount(8). Two more names are for what it starts itself.
 package main
 
 import (
@@ -13,14 +13,17 @@ import (
 	"strings"
 
 	"dmfs/cmd/internal/dmsetup"
+	"dmfs/cmd/internal/exec"
+	"dmfs/cmd/internal/exec/sandbox"
 	"dmfs/cmd/internal/mount"
 )
 
-// Exit statuses. exitMount is mount(8)'s for a mount that failed.
+// Exit statuses. exitMount is mount(8)'s for a mount that failed, exitExec that of a session that could not be made.
 const (
 	exitOK    = 0
 	exitFail  = 1
 	exitMount = 32
+	exitExec  = 125
 )
 
 func main() {
@@ -37,6 +40,10 @@ func run(ctx context.Context, argv []string) int {
 		return mountHelper(ctx, name, args)
 	case "umount.fuse.dmfs", "umount.dmfs":
 		return umountHelper(ctx, name, args)
+	case sandbox.StageName:
+		return sandbox.Stage(args, exec.Rules())
+	case exec.SupervisorName:
+		return exec.Supervise()
 	}
 	if len(args) == 0 {
 		usage(os.Stderr)
@@ -55,6 +62,8 @@ func run(ctx context.Context, argv []string) int {
 		return openCommand(ctx, args[1:])
 	case "close":
 		return closeCommand(args[1:])
+	case "exec":
+		return execCommand(args[1:])
 	case "help", "--help", "-h":
 		return help(args[1:])
 	case "--version", "-V":

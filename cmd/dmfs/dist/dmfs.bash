@@ -7,7 +7,7 @@ _dmfs_devices() {
 
 _dmfs() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb='' w i
-	local own='mount umount open close log-replay verity-table help --version'
+	local own='mount umount open close exec log-replay verity-table help --version'
 	local verbs='create remove remove_all suspend resume load reload clear wipe_table rename message ls info deps
 		status table wait mknodes mangle targets version setgeometry splitname stats'
 	COMPREPLY=()
@@ -76,6 +76,17 @@ _dmfs() {
 			--root-hash --hash-offset --fec-device --fec-offset --fec-roots --ignore-corruption --restart-on-corruption --panic-on-corruption
 			--ignore-zero-blocks --check-at-most-once --force -h --help' -- "$cur") ;;
 		*) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+		esac
+		;;
+	exec)
+		case $prev in
+		-b | --block) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+		*)
+			case $cur in
+			-*) mapfile -t COMPREPLY < <(compgen -W '-b --block -m --mount -h --help' -- "$cur") ;;
+			*) mapfile -t COMPREPLY < <(compgen -c -- "$cur"; compgen -f -- "$cur") ;;
+			esac
+			;;
 		esac
 		;;
 	close)

@@ -15,6 +15,7 @@ complete -c dmfs -n __fish_use_subcommand -a mount -d 'make a mount'
 complete -c dmfs -n __fish_use_subcommand -a umount -d 'flush, unmount, wait until all is written'
 complete -c dmfs -n __fish_use_subcommand -a open -d 'map a LUKS container or a verity image'
 complete -c dmfs -n __fish_use_subcommand -a close -d 'take a container away'
+complete -c dmfs -n __fish_use_subcommand -a exec -d 'run the tools of the distribution on a mount'
 complete -c dmfs -n __fish_use_subcommand -a log-replay -d 'list, replay and check a log of writes'
 complete -c dmfs -n __fish_use_subcommand -a verity-table -d 'the table line of an image of veritysetup'
 complete -c dmfs -n __fish_use_subcommand -a help -d explain
@@ -69,6 +70,9 @@ complete -c dmfs -n '__fish_seen_subcommand_from open' -l restart-on-corruption 
 complete -c dmfs -n '__fish_seen_subcommand_from open' -l panic-on-corruption -d 'option of verity'
 complete -c dmfs -n '__fish_seen_subcommand_from open' -l ignore-zero-blocks -d 'option of verity'
 complete -c dmfs -n '__fish_seen_subcommand_from open' -l check-at-most-once -d 'option of verity'
+
+complete -c dmfs -n '__fish_seen_subcommand_from exec' -s b -l block -r -F -d 'a file that is a disk'
+complete -c dmfs -n '__fish_seen_subcommand_from exec' -a '(__fish_complete_subcommand)'
 
 complete -c dmfs -n '__fish_seen_subcommand_from close' -a '(__dmfs_devices)'
 complete -c dmfs -n '__fish_seen_subcommand_from close' -l deferred -d 'as soon as nobody uses it'
