@@ -216,7 +216,7 @@ func (b *bench) mounted() []string {
 	return types
 }
 
-type mounted struct{ point, fsType string }
+type mounted struct{ point, fsType, dev string } // dev is MAJOR:MINOR
 
 // mountsBelow returns the mounts on and below dir, in the order they were made.
 func mountsBelow(dir string) []mounted {
@@ -229,7 +229,7 @@ func mountsBelow(dir string) []mounted {
 		f := strings.Fields(line)
 		_, after, ok := strings.Cut(line, " - ")
 		if ok && (f[4] == dir || strings.HasPrefix(f[4], dir+"/")) {
-			found = append(found, mounted{f[4], strings.Fields(after)[0]})
+			found = append(found, mounted{f[4], strings.Fields(after)[0], f[2]})
 		}
 	}
 	return found

@@ -8,8 +8,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // forEach runs a test as an ordinary user and as root, in a bench with a mount without devices.
@@ -37,10 +35,9 @@ func forEach(t *testing.T, tools string, f func(t *testing.T, b *bench)) {
 // endSessions unmounts, and fails the test if a session on the mount has left the directory in which it locks.
 func (b *bench) endSessions() {
 	b.t.Helper()
-	var st syscall.Stat_t
-	must(b.t, syscall.Stat(b.mnt, &st))
+	mount := mountsBelow(b.mnt)[0]
 	b.run(program, "umount", b.mnt)
-	name := fmt.Sprintf("dmfs-exec-*-%d.%d", unix.Major(st.Dev), unix.Minor(st.Dev))
+	name := "dmfs-exec-*-" + strings.Replace(mount.dev, ":", ".", 1)
 	for _, dir := range []string{"/run", "/run/user/*", os.TempDir()} {
 		if left, _ := filepath.Glob(filepath.Join(dir, name)); len(left) > 0 {
 			b.t.Errorf("left behind: %q", left)
