@@ -19,7 +19,7 @@ func (m *maker) makeBase() {
 	case 4:
 		m.makeLogged()
 	default:
-		m.makeRaid0()
+		m.makeRaid()
 	}
 }
 
@@ -139,15 +139,31 @@ func (m *maker) makeLogged() {
 	m.base("logged", size)
 }
 
-// makeRaid0 makes a raid0.
-func (m *maker) makeRaid0() {
-	members, chunk := 2+m.IntN(3), 8<<m.IntN(4)
+// makeRaid makes an array. All but raid0 stand on zeroes, of which redundancy agrees.
+func (m *maker) makeRaid() {
+	chunk := 8 << m.IntN(4)
 	each := chunk * (4 + m.IntN(20))
+	kind, options, members, data := "raid0", fmt.Sprint("1 ", chunk), 2+m.IntN(3), 0
+	switch m.IntN(3) {
+	case 0:
+		data = members
+	case 1:
+		kind, options, data = "raid1", "2 0 nosync", 1
+	default:
+		members = 3 + m.IntN(3)
+		kind, options, data = []string{"raid4", "raid5_la", "raid5_ra", "raid5_ls", "raid5_rs", "raid5_n"}[m.IntN(6)], fmt.Sprintf("2 %d nosync", chunk), members-1
+	}
+	m.cut = m.cut || kind != "raid0"
 	var list strings.Builder
 	for i := range members {
-		m.disk(fmt.Sprintf("leg%d", i), each)
-		fmt.Fprintf(&list, " - @leg%d@", i)
+		name := fmt.Sprintf("leg%d", i)
+		if kind == "raid0" {
+			m.disk(name, each)
+		} else {
+			m.add("disk %s %d", name, each)
+		}
+		fmt.Fprintf(&list, " - @%s@", name)
 	}
-	m.add("create row 0 %d raid raid0 1 %d %d%s", members*each, chunk, members, list.String())
-	m.base("row", members*each)
+	m.add("create row 0 %d raid %s %s %d%s", data*each, kind, options, members, list.String())
+	m.base("row", data*each)
 }
