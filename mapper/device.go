@@ -106,6 +106,9 @@ func (d *Device) Await(ctx context.Context) error { return d.gate.waitOpen(ctx) 
 // Submit carries r out as a Disk does. Requests that are not aligned to the logical blocks of the live
 // table, as may happen when it was swapped, are carried out as byte ranges.
 func (d *Device) Submit(ctx context.Context, r Request) error {
+	if r.Op == OpFlush && ctx.Value(stillKey{}) != nil && d.isSuspended() {
+		return d.flushStill(ctx)
+	}
 	return d.pass(ctx, func(t *Table) error {
 		if size := t.Sectors(); r.Start > size || r.Count > size-r.Start {
 			return fmt.Errorf("%s of %d sectors at %d, past the end of %s at %d: %w", r.Op, r.Count, r.Start, d.KernelName(), size, ErrIO)

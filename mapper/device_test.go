@@ -70,21 +70,31 @@ func within(t testing.TB, what string, f func() error) error {
 	}
 }
 
-// What stands on a suspended device is suspended, flushed, removed and closed without waiting for a resume.
+// What stands on a suspended device is suspended, flushed, removed and closed without waiting for a resume, also where a
+// target that does more than forward is in between.
 func TestAboveASuspendedDevice(t *testing.T) {
-	for _, noFlush := range []bool{false, true} {
+	const crypt = "0 64 crypt capi:ecb(cipher_null)-null - 0 "
+	for _, c := range []struct {
+		noFlush  bool
+		mid, top string
+	}{
+		{false, "0 64 linear low 0", "0 64 linear mid 0"},
+		{true, "0 64 linear low 0", "0 64 linear mid 0"},
+		{false, crypt + "low 0", "0 64 linear mid 0"},
+		{false, crypt + "low 0", crypt + "mid 0"},
+	} {
 		disk := mappertest.NewDisk("a", 64)
 		m := newManager(disk)
 		low := create(t, m, "low", "0 64 linear a 0")
-		mid := create(t, m, "mid", "0 64 linear low 0")
-		create(t, m, "top", "0 64 linear mid 0")
-		must(t, low.Suspend(ctx, noFlush))
+		mid := create(t, m, "mid", c.mid)
+		create(t, m, "top", c.top)
+		must(t, low.Suspend(ctx, c.noFlush))
 		before := disk.Counts().Flushes
 		must(t, within(t, "Flush", func() error { return m.Flush(ctx) }))
 		if disk.Counts().Flushes == before {
 			t.Error("Flush did not reach the disk below a suspended device")
 		}
-		must(t, within(t, "Suspend", func() error { return mid.Suspend(ctx, noFlush) }))
+		must(t, within(t, "Suspend", func() error { return mid.Suspend(ctx, c.noFlush) }))
 		must(t, within(t, "Remove", func() error { return m.Remove(ctx, "top", mapper.RemoveOptions{}) }))
 		must(t, within(t, "Close", func() error { return m.Close(ctx) }))
 	}

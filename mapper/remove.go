@@ -261,7 +261,7 @@ func (m *Manager) RemoveAll(ctx context.Context, o RemoveOptions) error {
 }
 
 // Flush makes durable what was written to every device before. It does not wait for a resume, except where a
-// target that does more than forward stands on a suspended device.
+// target must write to a suspended device first.
 func (m *Manager) Flush(ctx context.Context) error {
 	var errs []error
 	devices := m.BottomUp()
@@ -274,9 +274,14 @@ func (m *Manager) Flush(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// stillKey is the key of a context under which a flush does not wait for the resume of a device that is suspended.
+// It is in the context, since there are targets between who flushes and the suspended device.
+type stillKey struct{}
+
 // flushStill flushes d without waiting for the resume of a device that is suspended: what a suspended device
 // does not have durable yet lies on the disks below targets that only forward, for the others committed.
 func (d *Device) flushStill(ctx context.Context) error {
+	ctx = context.WithValue(ctx, stillKey{}, true)
 	if !d.isSuspended() {
 		if d.live.Load() == nil {
 			return nil

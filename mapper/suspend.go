@@ -71,7 +71,7 @@ func (d *Device) undoSuspend(t *Table) {
 // The error is that ctx ended while a flush waited; nothing was committed then.
 func (d *Device) settle(ctx context.Context, t *Table, noFlush bool) error {
 	if !noFlush && !t.readOnly {
-		if err := t.flushWith(ctx, 0, flushStill); err != nil {
+		if err := t.flushWith(context.WithValue(ctx, stillKey{}, true), 0, flushStill); err != nil {
 			if ctx.Err() != nil {
 				return err
 			}
