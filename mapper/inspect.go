@@ -74,6 +74,13 @@ type Info struct {
 	Geometry                  Geometry
 }
 
+// Opened reports whether anybody has the file of d open; devices on top of it do not count.
+func (d *Device) Opened() bool {
+	d.mgr.mu.Lock()
+	defer d.mgr.mu.Unlock()
+	return d.opens > 0
+}
+
 // Info returns the state of d.
 func (d *Device) Info() Info {
 	d.mgr.mu.Lock()

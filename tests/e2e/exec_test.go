@@ -232,6 +232,34 @@ func TestExecDaemon(t *testing.T) {
 	})
 }
 
+// A session has a copy of the other mounts, where mounts are private. One that it does not use goes all the same; one that it uses
+// is served until it is done.
+func TestExecOtherMount(t *testing.T) {
+	forEach(t, "dmsetup", func(t *testing.T, b *bench) {
+		b.image("a.img", 8)
+		other := b.path("other")
+		b.run("mkdir", other)
+		for _, use := range []string{"", "exec 3<" + other + "/vol;"} {
+			b.run(program, "mount", other)
+			b.run(program, "create", "-m", other, "low", "--table", "0 8 linear "+b.path("a.img")+" 0")
+			b.run(program, "create", "-m", other, "vol", "--table", "0 8 linear low 0")
+			cmd, out := b.start(program, "exec", "-m", b.mnt, "--", "sh", "-c", use+"echo ready; read go <fifo; head -c 512 <&3 | wc -c")
+			b.run("sh", "-c", "test -p fifo || mkfifo fifo")
+			b.waitFor("ready", func() bool { return strings.Contains(out.String(), "ready") })
+			said := b.run("timeout", "8", program, "umount", other)
+			if use != "" && !strings.Contains(said, "in use in another mount namespace") && len(b.daemons()) == 4 {
+				t.Errorf("said %q while a session uses the mount", said)
+			}
+			b.run("sh", "-c", "echo go >fifo")
+			cmd.Wait()
+			if use != "" {
+				says(t, out.String(), "512")
+			}
+			b.waitFor("the end of all but one daemon", func() bool { return len(b.daemons()) == 1 })
+		}
+	})
+}
+
 // Whoever is killed, nobody is stuck and nothing is left.
 func TestExecKilled(t *testing.T) {
 	forEach(t, "dmsetup", func(t *testing.T, b *bench) {

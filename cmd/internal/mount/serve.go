@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -147,7 +148,7 @@ func (j *Job) end(server *fs.Server, m *mapper.Manager, point string, stop <-cha
 	if err != nil {
 		err = fmt.Errorf("unmount %s: %w", point, err)
 	} else {
-		waitGone(server, stop)
+		waitGone(server, m, stop)
 	}
 	return errors.Join(flushErr, err, closeManager(m))
 }
@@ -174,13 +175,29 @@ func (j *Job) leave(point string) error {
 }
 
 // waitGone returns when the last user of a detached mount is gone, or has had his time, which a second signal cuts
-// short.
-func waitGone(server *fs.Server, stop <-chan os.Signal) {
-	select {
-	case <-server.Done():
-	case <-stop:
-	case <-time.After(holdersTimeout):
+// short. Where another mount namespace has a copy of the mount, it is enough that no device is open.
+func waitGone(server *fs.Server, m *mapper.Manager, stop <-chan os.Signal) {
+	timeout := time.After(holdersTimeout)
+	look := time.NewTicker(holdersTimeout / 20)
+	defer look.Stop()
+	for {
+		select {
+		case <-server.Done():
+			return
+		case <-stop:
+			return
+		case <-timeout:
+			return
+		case <-look.C:
+			if !anyOpen(m) {
+				return
+			}
+		}
 	}
+}
+
+func anyOpen(m *mapper.Manager) bool {
+	return slices.ContainsFunc(m.BottomUp(), (*mapper.Device).Opened)
 }
 
 // flushAll makes what was written durable, in bounded time.

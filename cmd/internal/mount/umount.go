@@ -65,7 +65,7 @@ func Unmount(ctx context.Context, point string, lazy bool, note func(string)) er
 	if lazy {
 		return nil
 	}
-	return daemon.wait(ctx)
+	return finish(ctx, m, daemon, note)
 }
 
 // unmountStale takes away the mount of a daemon that has died.
