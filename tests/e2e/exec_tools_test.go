@@ -137,6 +137,39 @@ func TestExecReencrypt(t *testing.T) {
 	})
 }
 
+// A re-encryption of an open container that is killed leaves what it was at suspended, as with the kernel; the mount can be unmounted all the
+// same. Once it is closed and repaired, nothing is lost, and the re-encryption goes on.
+func TestExecReencryptKilled(t *testing.T) {
+	forEach(t, "cryptsetup dmsetup", func(t *testing.T, b *bench) {
+		b.stamps("stamps", 32<<10)
+		b.file("pass", "a passphrase")
+		b.image("luks", 96<<11)
+		const killed = `
+			cryptsetup open --key-file pass luks c
+			cryptsetup -q reencrypt --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-file pass --active-name c --hotzone-size 1M luks &
+			set +x; until dmsetup info -c --noheadings -o suspended,name | grep -q Suspended.*hotzone; do kill -0 $!; done; kill -9 $!; wait $! || set -x
+			dmsetup info -c --noheadings -o suspended,name
+			timeout -k 1 0.5 dd if=/dev/mapper/c of=/dev/null bs=1M && echo nothing was suspended
+			`
+		const repaired = `
+			cryptsetup -q repair --key-file pass luks
+			cryptsetup open --key-file pass luks c; cmp -n 33554432 stamps /dev/mapper/c`
+		b.session("", `cryptsetup -q luksFormat `+quick+` luks pass; cryptsetup open --key-file pass luks c
+			dd if=stamps of=/dev/mapper/c conv=notrunc status=none; cryptsetup close c`)
+		b.try("timeout", "60", program, "exec", "--", "sh", "-exc", killed)
+		says(t, b.run(program, "info", "-c", "--noheadings", "-o", "suspended,name"), "Suspended:c-hotzone")
+		b.run("timeout", "20", program, "umount", b.mnt)
+		b.run(program, "mount", b.mnt)
+		b.session("", repaired+`
+			cryptsetup -q reencrypt `+quick+` --key-file pass --active-name c --resume-only luks
+			cmp -n 33554432 stamps /dev/mapper/c; cryptsetup close c`)
+		b.try("timeout", "60", program, "exec", "--", "sh", "-exc", killed)
+		b.session("", `dmsetup resume c-hotzone-forward || dmsetup resume c-hotzone-backward; cryptsetup close c`+repaired+`
+			cryptsetup close c; cryptsetup -q reencrypt --force-offline-reencrypt --key-file pass --resume-only luks
+			cryptsetup open --key-file pass luks c; cmp -n 33554432 stamps /dev/mapper/c; cryptsetup close c`)
+	})
+}
+
 // The volume key is in the crypt target, and nowhere else: not in the log, nor in what a mount tells, nor for a later table.
 func TestExecKeys(t *testing.T) {
 	forEach(t, "cryptsetup dmsetup", func(t *testing.T, b *bench) {
