@@ -100,6 +100,32 @@ func TestAboveASuspendedDevice(t *testing.T) {
 	}
 }
 
+// A stack is extended by loading all tables and then resuming from below. Only a device that has a table may be promised more than there is below; what
+// lies beyond that fails until it is there.
+func TestExtendStack(t *testing.T) {
+	m := newManager(mappertest.NewDisk("a", 64))
+	defer closeManager(t, m)
+	low := create(t, m, "low", "0 16 linear a 0")
+	top := create(t, m, "top", "0 16 linear low 0")
+	more := parse(t, "0 32 linear low 0")
+	if err := top.Load(ctx, more, false); err == nil {
+		t.Error("loaded a table that is larger than what is below")
+	}
+	must(t, low.Load(ctx, parse(t, "0 32 linear a 0"), false))
+	if _, err := m.Create(ctx, mapper.NewDevice{Name: "new", Minor: -1, Table: more}); err == nil {
+		t.Error("created a device that is larger than what is below")
+	}
+	must(t, top.Load(ctx, more, false))
+	must(t, top.Resume(ctx, mapper.ResumeOptions{}))
+	if _, err := top.ReadAt(ctx, make([]byte, 512), 20*512); !errors.Is(err, mapper.ErrIO) {
+		t.Errorf("read past the end of what is below: %v", err)
+	}
+	must(t, low.Resume(ctx, mapper.ResumeOptions{}))
+	if _, err := top.ReadAt(ctx, make([]byte, 512), 20*512); err != nil {
+		t.Error(err)
+	}
+}
+
 // A suspend that waits for the flush of a disk can be interrupted; the device then goes on.
 func TestSuspendInterruptedWhileFlushing(t *testing.T) {
 	stall := mappertest.NewStall(mappertest.NewDisk("a", 64))

@@ -74,6 +74,16 @@ type Info struct {
 	Geometry                  Geometry
 }
 
+// loaded returns the size of the inactive table, 0 if there is none.
+func (d *Device) loaded() Sector {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.inactive == nil {
+		return 0
+	}
+	return d.inactive.Sectors()
+}
+
 // Opened reports whether anybody has the file of d open; devices on top of it do not count.
 func (d *Device) Opened() bool {
 	d.mgr.mu.Lock()

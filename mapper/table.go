@@ -202,7 +202,7 @@ func (t *Table) stackLimits() (int, error) {
 			h.Hints(&l)
 		}
 		for _, a := range areas {
-			if err := checkArea(a, l); err != nil {
+			if err := t.checkArea(a, l); err != nil {
 				return i, err
 			}
 		}
@@ -251,9 +251,13 @@ func (seg *segment) areas() []Area {
 }
 
 // checkArea finds ranges that do not fit their disk. A disk of size 0 is not checked: a mapped
-// device without a table gets one later.
-func checkArea(a Area, l Limits) error {
+// device without a table gets one later. Under another table for a device that has one, as when LVM extends a stack, a mapped
+// device may be as large as the table that it is about to get.
+func (t *Table) checkArea(a Area, l Limits) error {
 	size := a.Disk.Sectors()
+	if below, ok := a.Disk.(*Device); ok && size != 0 && t.dev.live.Load() != nil {
+		size = max(size, below.loaded())
+	}
 	if size == 0 || a.Len == 0 {
 		return nil
 	}
