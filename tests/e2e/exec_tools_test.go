@@ -211,6 +211,32 @@ func TestExecVerity(t *testing.T) {
 	})
 }
 
+// integritysetup in every mode, and cryptsetup with its header in another file.
+func TestExecIntegrityModes(t *testing.T) {
+	forEach(t, "integritysetup cryptsetup", func(t *testing.T, b *bench) {
+		b.stamps("stamps", 1024)
+		b.file("key", strings.Repeat("k", 32))
+		b.file("pass", "a passphrase")
+		const (
+			hmac   = "--integrity hmac-sha256 --integrity-key-file key --integrity-key-size 32"
+			signed = "--journal-integrity hmac-sha256 --journal-integrity-key-file key --journal-integrity-key-size 32"
+			secret = signed + " --journal-crypt ctr-aes --journal-crypt-key-file key --journal-crypt-key-size 32"
+		)
+		for _, mode := range []string{"", hmac, "-B", "-B " + hmac, "-D", "-D " + hmac, signed, secret} {
+			b.image("i", 16<<11)
+			b.session("", `
+				integritysetup -q format i `+mode+`; integritysetup open i i `+mode+`; dd if=stamps of=/dev/mapper/i conv=notrunc status=none
+				integritysetup close i; integritysetup open i i `+mode+`; cmp -n 1048576 stamps /dev/mapper/i; integritysetup close i`)
+		}
+		b.image("data", 8<<11)
+		b.image("header", 16<<11)
+		b.session("", `
+			cryptsetup -q luksFormat `+quick+` --header header data pass; cryptsetup open --key-file pass --header header data d
+			dd if=stamps of=/dev/mapper/d conv=notrunc status=none; cryptsetup close d
+			cryptsetup open --key-file pass --header header data d; cmp -n 1048576 stamps /dev/mapper/d; cryptsetup close d`)
+	})
+}
+
 // A volume group on files: volumes of each kind, their data through snapshots, moves and sessions.
 func TestExecLVM(t *testing.T) {
 	forEach(t, "lvm mkfs.ext4 e2fsck thin_check", func(t *testing.T, b *bench) {
@@ -242,6 +268,40 @@ func TestExecLVM(t *testing.T) {
 			vgchange -q -ay -K vg; e2fsck -fn /dev/vg/linear; for lv in mirror raid thinsnap; do cmp -n 4194304 stamps /dev/vg/$lv; done
 			vgchange -q -an vg; lvremove -qy vg; vgremove -q vg; pvremove -q /dev/sda /dev/sdb; test -z "$(pvs --noheadings)"`)
 		b.waitFor("the disks' end", func() bool { return strings.Contains(b.run(program, "ls"), "No devices found") })
+	})
+}
+
+// What LVM does to volumes that are in use: other kinds of raid, conversion, merge, extension, reduction, groups split and merged; and what it must refuse.
+func TestExecLVMConversions(t *testing.T) {
+	forEach(t, "lvm mkfs.ext4 e2fsck resize2fs thin_check", func(t *testing.T, b *bench) {
+		options := ""
+		for _, name := range []string{"a", "b", "c", "d", "e"} {
+			b.image(name+".img", 120<<11)
+			options += " -b " + name + ".img"
+		}
+		b.stamps("stamps", 4096)
+		const same = `same() { for lv; do cmp -n 4194304 stamps /dev/vg/$lv; done; }; fill() { for lv; do dd if=stamps of=/dev/vg/$lv conv=notrunc status=none; done; }
+			synced() { n=0; until [ "$(lvs --noheadings -o sync_percent vg/$1 | tr -d ' ')" = 100.00 ]; do sleep 0.1; n=$((n+1)); test $n -lt 300; done; }
+			`
+		b.session(options, same+`
+			pvcreate -q /dev/sd[a-e]; vgcreate -q vg /dev/sd[a-e]
+			lvcreate -qy --type raid5 -i 2 -L 8M -n r5 vg; lvcreate -qy --type raid6 -i 3 -L 12M -n r6 vg; lvcreate -qy --type raid10 -i 2 -m 1 -L 8M -n r10 vg
+			lvcreate -qy -L 8M -n lin vg; fill r5 r6 r10 lin; for lv in r5 r6 r10; do synced $lv; done
+			lvcreate -qy -s -L 8M -n snap vg/lin; dd if=/dev/zero of=/dev/vg/lin bs=1M count=4 conv=notrunc status=none; lvconvert -qy --merge vg/snap; same lin
+			lvconvert -qy --type raid1 -m 1 vg/lin; synced lin; same lin; lvconvert -qy -m 0 vg/lin; same lin
+			lvconvert -qy --type mirror -m 1 --mirrorlog core vg/lin; synced lin; lvconvert -qy --type raid1 vg/lin; lvconvert -qy --type linear vg/lin; same lin r5 r6 r10
+			lvcreate -qy -L 8M -T vg/pool; lvcreate -qy -V 32M -T vg/pool -n thin; fill thin
+			lvextend -q -L 24M vg/pool; lvextend -q --poolmetadatasize +4M vg/pool; dd if=stamps of=/dev/vg/thin bs=1M seek=8 conv=notrunc status=none; same thin
+			mkfs.ext4 -q /dev/vg/lin; lvreduce -qyr -L 4M vg/lin; e2fsck -fn /dev/vg/lin; pvck /dev/sda; vgchange -q -an vg`)
+		b.run(program, "umount", b.mnt)
+		b.run(program, "mount", b.mnt)
+		out := b.session(options, same+`
+			vgchange -q -ay vg; same r5 r6 r10 thin; e2fsck -fn /dev/vg/lin
+			for type in cache writecache vdo; do lvcreate -qy --type $type -L 8M -n no vg/r5 || echo refused $type; done
+			vgchange -q -an vg; lvremove -qy vg/r5 vg/r6 vg/r10 vg/pool
+			lvcreate -qy -L 8M -n e vg /dev/sde; fill e; vgchange -q -an vg; vgsplit -q vg wg /dev/sde; vgs --noheadings -o vg_name; vgchange -q -ay wg; cmp -n 4194304 stamps /dev/wg/e
+			vgchange -q -an wg; vgmerge -q vg wg; vgchange -q -ay vg; same e; vgchange -q -an vg`)
+		says(t, out, "  wg\n", "refused cache\n", "refused writecache\n", "refused vdo\n")
 	})
 }
 
