@@ -149,3 +149,25 @@ func canLose(tg *target, lost []int, state string, members int) (n int) {
 	}
 	return n
 }
+
+// A superblock whose write failed may be on the disk all the same. It is not to have as many events as those that know of the failure: it would be
+// asked, and say that nothing failed.
+func TestSuperblockOfFailed(t *testing.T) {
+	s := setup(2, 640, 640, "raid1 0", "region_size 64", true)
+	a := newArray(t, s, 3, true)
+	a.close()
+	lost := &lander{Disk: a.disks["7:0"], to: 1, fails: true}
+	a.disks["7:0"] = lost
+	a.open(a.setup.Args)
+	if err := a.tg.changeSupers(func(*superblock) {}); err != nil {
+		t.Fatal(err)
+	}
+	a.scribble(5)
+	a.close()
+	lost.fails = false
+	a.open(a.setup.Args)
+	a.check()
+	a.wait()
+	a.check()
+	a.close()
+}

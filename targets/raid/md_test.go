@@ -374,3 +374,69 @@ func survivedMD(s mappertest.Setup, c survivor) error {
 	}
 	return stopMD(x)
 }
+
+// A lander writes, and then fails writes of superblocks, as a disk does whose answer is lost.
+type lander struct {
+	mapper.Disk
+	from, to mapper.Sector
+	fails    bool
+}
+
+func (d *lander) Submit(ctx context.Context, r mapper.Request) error {
+	err := d.Disk.Submit(ctx, r)
+	if err == nil && d.fails && r.Op == mapper.OpWrite && r.Start >= d.from && r.Start < d.to {
+		err = mapper.ErrIO
+	}
+	return err
+}
+
+// A member that failed, or was not there, is so many events behind that Linux md does not take it for one that did not: two, for a crash leaves one.
+// Nor is one whose superblock was written although that failed.
+func TestMDEventsOfFailed(t *testing.T) {
+	for _, k := range mdKinds {
+		for _, how := range []string{"failed", "absent", "superblock"} {
+			t.Run(k.String()+" "+how, func(t *testing.T) {
+				s := k.setup()
+				at, _, _, _ := k.places()
+				disks := make(map[string]mapper.Disk)
+				for _, d := range s.Disks {
+					disks[d.Name] = mappertest.NewDisk(d.Name, d.Sectors)
+				}
+				if err := s.Prepare(context.Background(), disks); err != nil {
+					t.Fatal(err)
+				}
+				lost := &lander{Disk: disks["7:0"], from: at, to: at + 1}
+				disks["7:0"] = lost
+				args := s.Args
+				if how == "absent" {
+					args = append([]string{"force", fmt.Sprint(k.members - 1)}, args[2:]...)
+				}
+				x, err := startMD(disks, s.Len, false, args...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				tg := x.now.Load()
+				switch how {
+				case "failed":
+					if !tg.failed(&tg.members[0]) {
+						t.Fatal("the array cannot do without its first member")
+					}
+				case "superblock":
+					lost.fails = true
+				}
+				if err := submit(tg.target, mapper.Request{Op: mapper.OpWrite, Count: 8, Data: mappertest.Stamped(0, 8, 1)}); err != nil {
+					t.Fatal(err)
+				}
+				old := superOf(t, lost).Events
+				for name, d := range disks {
+					if now := superOf(t, d).Events; name != "7:0" && now < old+2 {
+						t.Errorf("%s has %d events, and the member that lacks the write %d", name, now, old)
+					}
+				}
+				if err := stopMD(x); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+	}
+}

@@ -34,6 +34,46 @@ func (t *target) writeSupers(except *member) error {
 	if !t.hasMeta() || t.readOnly {
 		return nil
 	}
+	left := 1
+	if except != nil {
+		left = t.behind()
+	}
+	for ; left > 0; left-- {
+		lost, err := t.nextGeneration(except)
+		if err != nil {
+			return err
+		}
+		if lost { // what could not be written may have been, and then tells as many events as the others
+			left = max(left, 1+t.behind())
+		}
+	}
+	return nil
+}
+
+// behind returns how many events a member that failed must have less than the others, so that nobody takes it for one that did not. One is enough for
+// dm-raid, which asks the member with the most events. Linux md takes members that are one behind, for a crash leaves them so.
+func (t *target) behind() int {
+	if t.isMD() {
+		return 2
+	}
+	return 1
+}
+
+// isMD reports whether the metadata are those of Linux md.
+func (t *target) isMD() bool { return t.spec.Type == mdInner }
+
+// lacksMember reports whether a member is absent or has failed.
+func (t *target) lacksMember() bool {
+	for i := range t.members {
+		if t.members[i].dead.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// nextGeneration writes metadata with one event more. lost says that a member failed meanwhile.
+func (t *target) nextGeneration(except *member) (lost bool, err error) {
 	t.mu.Lock()
 	t.super.events++
 	t.super.synced = t.syncedTo
@@ -43,13 +83,14 @@ func (t *target) writeSupers(except *member) error {
 	for {
 		bad, err := t.writeGeneration(s, except)
 		if bad == nil {
-			return err
+			return lost, err
 		}
 		if !t.without(bad, except) {
-			return fmt.Errorf("metadata of member %d: %w", bad.index, err)
+			return lost, fmt.Errorf("metadata of member %d: %w", bad.index, err)
 		}
 		s.setFailed(bad.index, true)
 		t.setDead(bad)
+		lost = true
 	}
 }
 
@@ -167,17 +208,28 @@ func (t *target) PreResume(ctx context.Context) error {
 		}
 		return nil
 	}
-	if !t.stale {
+	generations := 0
+	switch {
+	case t.converted:
+		generations = 2
+	case t.isMD() && t.lacksMember():
+		generations = t.behind() // a member that is not there may have as many events
+	case t.stale:
+		generations = 1
+	}
+	if generations == 0 {
 		return nil
 	}
 	if err := t.supers.Lock(ctx); err != nil {
 		return err
 	}
 	defer t.supers.Unlock()
-	if err := t.writeSupers(nil); err != nil || !t.converted {
-		return err
+	for range generations {
+		if err := t.writeSupers(nil); err != nil {
+			return err
+		}
 	}
-	return t.writeSupers(nil)
+	return nil
 }
 
 // revive takes members back that failed and whose superblock can be read again. They miss what the bitmap tells.
