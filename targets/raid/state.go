@@ -203,7 +203,7 @@ func (t *target) PreResume(ctx context.Context) error {
 	t.unsynced.Store(t.syncedTo != done || t.bitmap != nil && t.bitmap.needs > 0)
 	t.mu.Unlock()
 	if !first {
-		if t.geo.level != 0 {
+		if t.geo.level != 0 && !t.isMD() { // what failed comes back to md with mdadm --re-add: its superblocks cannot take that back
 			t.revive(ctx)
 		}
 		return nil
