@@ -493,3 +493,42 @@ func TestMDFailedStaysOut(t *testing.T) {
 		})
 	}
 }
+
+// A bitmap of an array that was not closed, which is older than its superblock, is written as a whole before it counts again: bits on other pages than
+// the one that is written first are set, too.
+func TestMDOldBitmap(t *testing.T) {
+	ctx, disk := context.Background(), mappertest.NewDisk("7:0", 80000)
+	const sectors, bitmapAt = 70000, 16 // a sector a region: three pages
+	k := mdKind{"1.2", 1, 0, 0, 2, 1, true}
+	if err := k.format(ctx, disk, 0, 5); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 4096)
+	(&bitmapSuper{events: 4, cleared: 4, sectors: sectors, regionBytes: 512, sleep: 5}).encode(b)
+	if err := disk.Submit(ctx, mapper.Request{Op: mapper.OpWrite, Start: bitmapAt, Count: 8, Data: b}); err != nil {
+		t.Fatal(err)
+	}
+	geo := newGeometry(1, 0, 2, 0, 0, sectors, sectors)
+	shown := (&target{geo: geo}).newSuper()
+	shown.events = 5
+	s := superOf(t, disk)
+	m, err := newMDMetadata(ctx, disk, s, &md.Array{Super: s, Dirty: true}, shown, &geo, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Submit(ctx, mapper.Request{Op: mapper.OpWrite, Start: 8, Count: 8, Data: m.bitmap[:4096]}); err != nil {
+		t.Fatal(err)
+	}
+	again, err := newMDMetadata(ctx, disk, s, &md.Array{Super: s, Dirty: true}, shown, &geo, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.other {
+		t.Error("the bitmap is still of no use")
+	}
+	for r := range again.regions {
+		if again.bitmap[bitmapHeader+r/8]>>(r%8)&1 == 0 {
+			t.Fatalf("region %d may differ, and its bit is not set", r)
+		}
+	}
+}

@@ -50,6 +50,7 @@ type mdMetadata struct {
 	shown  superblock
 	bitmap []byte // what is shown: the header and the bits
 	kept   []byte // md's header, as it was read; nil if it keeps no bitmap
+	other  bool   // what is on the disk is not what is shown, and of no use: all is to be written, the header last
 	closed bool   // nobody writes, and bits that are set tell only what a member lacks that is not there
 }
 
@@ -115,6 +116,7 @@ func (m *mdMetadata) load(ctx context.Context, dirty bool) error {
 	case dirty:
 		m.setAll()
 	}
+	m.other = !usable
 	return nil
 }
 
@@ -217,14 +219,7 @@ func (m *mdMetadata) writeBitmap(ctx context.Context, at int, p []byte) error {
 		}
 	}
 	if m.kept != nil {
-		if at == 0 { // the array's identity stays
-			p = append([]byte(nil), p...)
-			copy(p[:mdStateUUID], m.kept[:mdStateUUID])
-		}
-		err := m.Disk.Submit(ctx, mapper.Request{
-			Op: mapper.OpWrite, Flags: mapper.FlagFUA, Start: m.super.Bitmap + mapper.SectorsOf(int64(at)), Count: mapper.SectorsOf(int64(len(p))), Data: p,
-		})
-		if err != nil {
+		if err := m.putBitmap(ctx, at, p); err != nil {
 			return err
 		}
 	}
@@ -232,4 +227,32 @@ func (m *mdMetadata) writeBitmap(ctx context.Context, at int, p []byte) error {
 		return m.putSuper(ctx)
 	}
 	return nil
+}
+
+// putBitmap writes a part of md's bitmap.
+func (m *mdMetadata) putBitmap(ctx context.Context, at int, p []byte) error {
+	if m.other {
+		if err := m.putPages(ctx, bitmapPageSize, m.bitmap[bitmapPageSize:]); err != nil {
+			return err
+		}
+		at, p = 0, m.bitmap[:bitmapPageSize]
+	}
+	if at == 0 { // the array's identity stays
+		p = append([]byte(nil), p...)
+		copy(p[:mdStateUUID], m.kept[:mdStateUUID])
+	}
+	if err := m.putPages(ctx, at, p); err != nil {
+		return err
+	}
+	m.other = false
+	return nil
+}
+
+func (m *mdMetadata) putPages(ctx context.Context, at int, p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	return m.Disk.Submit(ctx, mapper.Request{
+		Op: mapper.OpWrite, Flags: mapper.FlagFUA, Start: m.super.Bitmap + mapper.SectorsOf(int64(at)), Count: mapper.SectorsOf(int64(len(p))), Data: p,
+	})
 }
