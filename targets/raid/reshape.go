@@ -239,6 +239,9 @@ func (rs *reshape) readOld(ctx context.Context, s mapper.Sector, p []byte) error
 func (rs *reshape) finish() error {
 	t := rs.t
 	err := t.changeSupers(func(s *superblock) {
+		if s.flags&flagReshape == 0 {
+			return // it could not be written before
+		}
 		if rs.backwards {
 			s.dev -= rs.room()
 		} else {

@@ -3,6 +3,7 @@ package raid
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -105,5 +106,32 @@ func TestReshapeRefused(t *testing.T) {
 				t.Errorf("%d writes", n)
 			}
 		})
+	}
+}
+
+// The end of a reshape that could not be written is written once, when it can be: sizes are set right by as much as data moved, not by twice that.
+func TestFinishTwice(t *testing.T) {
+	for _, c := range reshapes4() {
+		a := c.prepare(t, 5)
+		a.load(c.askLen, min(c.array, c.after), c.ask)
+		rs := a.tg.reshaping.Load()
+		a.tg.PreSuspend(false)
+		sizes := func() [3]mapper.Sector { return [3]mapper.Sector{a.tg.super.dev, a.tg.super.offset, a.tg.super.array} }
+		for i := range 6 {
+			a.disks[fmt.Sprintf("7:%d", 2*i)].(*mappertest.Faulty).Inject(mappertest.Fault{Ops: []mapper.Op{mapper.OpWrite}})
+		}
+		if err := rs.finish(); err == nil {
+			t.Fatalf("%s: it ended on members that cannot be written to", c.name)
+		}
+		want := sizes()
+		for i := range 6 {
+			a.disks[fmt.Sprintf("7:%d", 2*i)].(*mappertest.Faulty).Heal()
+		}
+		if err := rs.finish(); err != nil {
+			t.Fatal(err)
+		}
+		if got := sizes(); got != want {
+			t.Errorf("%s: sizes %d after the second time, %d after the first", c.name, got, want)
+		}
 	}
 }
