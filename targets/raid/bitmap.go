@@ -78,6 +78,14 @@ func (b *bitmap) needAll() {
 	b.needs = len(b.state)
 }
 
+// needNone makes no region need a resync; bits stay, for they tell what a member lacks that is not there.
+func (b *bitmap) needNone() {
+	for i := range b.state {
+		b.state[i].needs = false
+	}
+	b.needs = 0
+}
+
 // load reads the bitmap of the member whose superblock is the freshest. One that is damaged, or older than the array, says nothing.
 func (b *bitmap) load(ctx context.Context, found []loaded, freshest int) error {
 	m := &b.t.members[freshest]

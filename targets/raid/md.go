@@ -97,6 +97,9 @@ func (x *mdArray) assemble(ctx context.Context) error {
 		return err
 	}
 	now.target = made.(*target) // the levels are those that are not raid0
+	if !a.Dirty {
+		now.bitmap.needNone()
+	}
 	x.now.Store(now)
 	return nil
 }

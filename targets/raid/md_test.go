@@ -258,6 +258,11 @@ func TestMDSuperblocks(t *testing.T) {
 				if i := firstDifference(got, mappertest.Stamped(0, s.Len, 2)); i >= 0 {
 					t.Errorf("sector %d is not what was written", i)
 				}
+				for _, name := range rest[1:] {
+					if superOf(t, disks[name]).Resync != md.Done {
+						t.Errorf("%s says that it is in use after the array, without a member, was closed", name)
+					}
+				}
 			}
 		})
 	}
