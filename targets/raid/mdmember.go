@@ -54,7 +54,11 @@ type mdMetadata struct {
 	closed bool   // nobody writes, and bits that are set tell only what a member lacks that is not there
 }
 
-const mdStateUUID = 0x18 // bytes of a bitmap's header before what changes: magic, version and the array's identity
+// Bytes of a bitmap's header that stay md's: before the events magic, version and the array's identity, and from the daemon's sleep on what mdadm was told.
+const (
+	mdHeaderEvents = 0x18
+	mdHeaderSleep  = 0x38
+)
 
 // newMDMetadata shows the superblock of a member of a. shown is what dm-raid's is to be, region the size of the bitmap's.
 func newMDMetadata(ctx context.Context, disk mapper.Disk, s *md.Super, a *md.Array, shown superblock, geo *geometry, region mapper.Sector) (*mdMetadata, error) {
@@ -237,9 +241,10 @@ func (m *mdMetadata) putBitmap(ctx context.Context, at int, p []byte) error {
 		}
 		at, p = 0, m.bitmap[:bitmapPageSize]
 	}
-	if at == 0 { // the array's identity stays
+	if at == 0 {
 		p = append([]byte(nil), p...)
-		copy(p[:mdStateUUID], m.kept[:mdStateUUID])
+		copy(p[:mdHeaderEvents], m.kept)
+		copy(p[mdHeaderSleep:], m.kept[mdHeaderSleep:])
 	}
 	if err := m.putPages(ctx, at, p); err != nil {
 		return err

@@ -98,7 +98,7 @@ func parse(s mapper.Spec) (*config, error) {
 	if err := c.parseOptions(rest[1:], limit); err != nil {
 		return c, err
 	}
-	return c, c.check(s.Len)
+	return c, c.check(s.Len, s.Type == mdInner)
 }
 
 func (c *config) parseChunk(word string) error {
@@ -289,7 +289,7 @@ func (c *config) amount(key string, n int) error {
 }
 
 // check looks at how the options go together, for an array of that many sectors.
-func (c *config) check(length mapper.Sector) error {
+func (c *config) check(length mapper.Sector, inner bool) error {
 	mostly := 0
 	for _, m := range c.mostly {
 		if m {
@@ -306,7 +306,11 @@ func (c *config) check(length mapper.Sector) error {
 	case c.maxRate != 0 && c.minRate > c.maxRate:
 		return mapper.BadArg("Bogus recovery rates", "min_recovery_rate %d, max_recovery_rate %d", c.minRate, c.maxRate)
 	}
-	if err := c.checkRegion(length); err != nil {
+	most := length
+	if inner {
+		most = math.MaxInt32 // one region of md may be larger than the array
+	}
+	if err := c.checkRegion(length, most); err != nil {
 		return err
 	}
 	if c.typ.level == 10 {
@@ -322,7 +326,8 @@ func (c *config) check(length mapper.Sector) error {
 	return c.checkFlags()
 }
 
-func (c *config) checkRegion(length mapper.Sector) error {
+// checkRegion chooses the region size, or checks it: at most that many sectors.
+func (c *config) checkRegion(length, most mapper.Sector) error {
 	least := length / bitmapMost
 	switch {
 	case c.typ.level == 0:
@@ -333,7 +338,7 @@ func (c *config) checkRegion(length mapper.Sector) error {
 	case c.region == 0:
 		c.region = defaultRegion
 		c.notes = append(c.notes, "Choosing default region size of 4MiB")
-	case c.region > length:
+	case c.region > most:
 		return mapper.BadArg("Supplied region size is too large", "%d sectors of an array of %d", c.region, length)
 	case c.region < least:
 		c.notes = append(c.notes, "Supplied region_size ("+strconv.FormatUint(uint64(c.region), 10)+" sectors) below minimum ("+strconv.FormatUint(uint64(least), 10)+")")

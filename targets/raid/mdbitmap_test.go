@@ -1,0 +1,63 @@
+package raid
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"testing"
+
+	"dmfs/mapper"
+	"dmfs/mapper/mappertest"
+)
+
+// What mdadm was told of a bitmap stays in its header, and a region may be larger than the array, as it is of small arrays that mdadm makes.
+func TestMDBitmapHeader(t *testing.T) {
+	for _, k := range mdKinds {
+		if !k.bitmap {
+			continue
+		}
+		t.Run(k.String(), func(t *testing.T) {
+			ctx, s := context.Background(), k.setup()
+			disks := make(map[string]mapper.Disk)
+			for _, d := range s.Disks {
+				disks[d.Name] = mappertest.NewDisk(d.Name, d.Sectors)
+			}
+			if err := s.Prepare(ctx, disks); err != nil {
+				t.Fatal(err)
+			}
+			_, _, at, _ := k.places()
+			told := make([]byte, 4096)
+			for _, d := range disks {
+				if err := d.Submit(ctx, mapper.Request{Op: mapper.OpRead, Start: at, Count: 8, Data: told}); err != nil {
+					t.Fatal(err)
+				}
+				for i, v := range []uint32{64 << 20, 7, 100, 8} { // a region's bytes, the daemon's sleep, KiB of write-behind, sectors reserved
+					binary.LittleEndian.PutUint32(told[0x34+4*i:], v)
+				}
+				if err := d.Submit(ctx, mapper.Request{Op: mapper.OpWrite, Start: at, Count: 8, Data: told}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			x, err := startMD(disks, s.Len, false, s.Args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := submit(x.now.Load().target, mapper.Request{Op: mapper.OpWrite, Count: 8, Data: mappertest.Stamped(0, 8, 1)}); err != nil {
+				t.Fatal(err)
+			}
+			header := make([]byte, 512)
+			if err := disks["7:0"].Submit(ctx, mapper.Request{Op: mapper.OpRead, Start: at, Count: 1, Data: header}); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(header[:0x18], told[:0x18]) || !bytes.Equal(header[0x28:bitmapHeader], told[0x28:bitmapHeader]) {
+				t.Errorf("the header has changed:\n%x\n%x", header[:bitmapHeader], told[:bitmapHeader])
+			}
+			if header[bitmapHeader]&1 == 0 {
+				t.Error("the only region was written, and has no bit")
+			}
+			if err := stopMD(x); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
