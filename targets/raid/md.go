@@ -239,7 +239,7 @@ func mdLevel10(a *md.Array) (name string, options []string, err error) {
 	return "raid10", options, nil
 }
 
-// region returns the region size of the bitmap, in sectors: that of md's, if it has one, else one so large that the bitmap takes a page.
+// region returns the region size of the bitmap, in sectors: that of md's, if it has one, else one so large that the bitmap takes a page, if there is one.
 func (x *mdArray) region(a *md.Array) mapper.Sector {
 	for _, i := range a.Disks {
 		if i >= 0 && a.Supers[i].Bitmap != 0 {
@@ -249,8 +249,9 @@ func (x *mdArray) region(a *md.Array) mapper.Sector {
 		}
 	}
 	const regions = 8 * (bitmapPageSize - bitmapHeader)
+	const largest mapper.Sector = 1 << 22 // whose bytes a header can tell
 	most := (max(x.spec.Len, a.Dev) + regions - 1) / regions
-	return max(a.Chunk, leastChunk, mapper.Sector(1)<<bits.Len64(uint64(most)))
+	return max(a.Chunk, leastChunk, min(largest, mapper.Sector(1)<<bits.Len64(uint64(most))))
 }
 
 // mdRegion reads the size of a region from the header of md's bitmap.

@@ -8,6 +8,7 @@ import (
 
 	"dmfs/mapper"
 	"dmfs/mapper/mappertest"
+	"dmfs/targets/raid/md"
 )
 
 // What mdadm was told of a bitmap stays in its header, and a region may be larger than the array, as it is of small arrays that mdadm makes.
@@ -59,5 +60,18 @@ func TestMDBitmapHeader(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+// The bytes of a region fit into a header, however large the array is.
+func TestMDRegionOfLargeArray(t *testing.T) {
+	for _, sectors := range []mapper.Sector{512, 1 << 32, 1 << 38, 1 << 43} {
+		x := &mdArray{spec: mapper.Spec{Len: sectors}}
+		region := x.region(&md.Array{Super: &md.Super{Level: 5, Chunk: 128, Dev: sectors / 4}})
+		b := make([]byte, bitmapHeader)
+		(&bitmapSuper{regionBytes: uint32(region.Bytes())}).encode(b)
+		if s, err := decodeBitmap(b); err != nil || mapper.SectorsOf(int64(s.regionBytes)) != region {
+			t.Errorf("%d sectors: regions of %d, and the header says %d bytes: %v", sectors, region, s.regionBytes, err)
+		}
 	}
 }
