@@ -195,13 +195,13 @@ func (t *target) PreResume(ctx context.Context) error {
 			return err
 		}
 	}
+	t.mu.Lock()
+	t.unsynced.Store(t.syncedTo != done || t.bitmap != nil && t.bitmap.needs > 0)
+	t.resumed = !t.readOnly
+	t.mu.Unlock()
 	if t.readOnly {
 		return nil
 	}
-	t.mu.Lock()
-	t.resumed = true
-	t.unsynced.Store(t.syncedTo != done || t.bitmap != nil && t.bitmap.needs > 0)
-	t.mu.Unlock()
 	if !first {
 		if t.geo.level != 0 && !t.isMD() { // what failed comes back to md with mdadm --re-add: its superblocks cannot take that back
 			t.revive(ctx)
