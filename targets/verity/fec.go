@@ -136,12 +136,14 @@ func (t *target) repair(ctx context.Context, w *work, index uint64, want []byte)
 		return nil, false
 	}
 	column := int(index / f.rounds)
-	for _, search := range []bool{false, true} {
-		erasures := append([]int{column}, r.lost...)
-		if search {
-			erasures = append(erasures, t.wrong(ctx, w, index, &r)...)
-		}
-		fixed, corrected := f.decode(&r, column, size, erasures)
+	// A few wrong bytes, in other columns too, are found by the code itself. Where there are more, what is known to be wrong need not be found.
+	attempts := []func() []int{
+		func() []int { return append([]int{column}, r.lost...) },
+		func() []int { return r.lost },
+		func() []int { return append(append([]int{column}, r.lost...), t.wrong(ctx, w, index, &r)...) },
+	}
+	for _, erasures := range attempts {
+		fixed, corrected := f.decode(&r, column, size, erasures())
 		if fixed != nil && bytes.Equal(t.digestOf(w, fixed), want) {
 			if n := t.logged.Add(1); n <= maxLogged {
 				t.host.Logf("%s: FEC %d: corrected %d errors", mapper.DiskName(t.data), index%f.rounds*uint64(size), corrected)

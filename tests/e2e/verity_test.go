@@ -125,3 +125,29 @@ func (b *bench) overwrite(name string, off int, p []byte) {
 	_, err = f.WriteAt(p, int64(off))
 	must(b.t, errors.Join(err, f.Close()))
 }
+
+// Wrong bytes here and there, at most one in a code word, are repaired however many blocks have some: two parity bytes find one
+// wrong byte, wherever it is.
+func TestVerityRepairsBytes(t *testing.T) {
+	requireTool(t, "veritysetup")
+	b := newBench(t)
+	b.mount("")
+	const blocks, size = 30, 4096
+	data := random(blocks*size, 3)
+	must(t, os.WriteFile(b.path("data.img"), data, 0o600))
+	must(t, os.WriteFile(b.path("hash.img"), nil, 0o600))
+	must(t, os.WriteFile(b.path("fec.img"), nil, 0o600))
+	made := b.run("veritysetup", "format", "--fec-device="+b.path("fec.img"), b.path("data.img"), b.path("hash.img"))
+	_, rest, _ := strings.Cut(made, "Root hash:")
+	table := strings.TrimSpace(b.run(program, "verity-table", b.path("data.img"), b.path("hash.img"), strings.Fields(rest)[0]))
+	table += " 8 use_fec_from_device " + b.path("fec.img") + " fec_blocks 31 fec_start 0 fec_roots 2"
+	for block := range 5 {
+		at := block*size + 7*block
+		b.overwrite("data.img", at, []byte{^data[at]})
+	}
+	b.run(program, "create", "--readonly", "fec", "--table", table)
+	if got, err := os.ReadFile(b.mnt + "/fec"); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("a wrong byte in each of five blocks: %v", err)
+	}
+	b.run(program, "remove", "fec")
+}
