@@ -53,9 +53,25 @@ func (c *command) grow(n int) {
 // disk appends a word of the caller's that may name a disk.
 func (s *Server) disk(c *command, w string) error {
 	if !mayBeKey(w) {
-		w = s.t.Disk(strings.Clone(w))
+		option, name := diskIn(strings.Clone(w))
+		w = option + s.t.Disk(name)
 	}
 	return c.word(w)
+}
+
+// caller returns a word of the mount's with the caller's name if it is a disk.
+func (s *Server) caller(w string) string {
+	option, name := diskIn(w)
+	return option + s.t.Word(name)
+}
+
+// diskIn splits a word before what may name a disk: that of integrity's metadata is in one word with its option.
+func diskIn(w string) (option, name string) {
+	const metadata = "meta_device:"
+	if name, ok := strings.CutPrefix(w, metadata); ok {
+		return metadata, name
+	}
+	return "", w
 }
 
 // mayBeKey reports a long row of hexadecimal digits.
@@ -105,11 +121,11 @@ func (s *Server) told(params string) string {
 		rest = rest[end:]
 		if token[0] == '"' {
 			if words, err := mapper.SplitArgs(token); err == nil && len(words) == 1 {
-				b.WriteString(escape(s.t.Word(words[0])))
+				b.WriteString(escape(s.caller(words[0])))
 				continue
 			}
 		}
-		b.WriteString(s.t.Word(token))
+		b.WriteString(s.caller(token))
 	}
 	return b.String()
 }

@@ -46,9 +46,24 @@ func TestTold(t *testing.T) {
 	for params, want := range map[string]string{
 		"": "", "253:3 0": "8:3 0", "2 253:1  253:2 1 AA ": "2 8:1  8:2 1 AA ", `"/img/a b" 0`: "7:0 0", `"/img/c d" 0`: `/img/c\ d 0`,
 		`"/img/c\"d"`: `/img/c"d`, `"unclosed 253:1`: `"unclosed 253:1`, `x"y z"`: `x"y z"`, `a\b`: `a\b`,
+		"meta_device:253:3 x:253:3": "meta_device:8:3 x:253:3", `"meta_device:/img/a b"`: "meta_device:7:0",
 	} {
 		if got := s.told(params); got != want {
 			t.Errorf("%s: %q, want %q", params, got, want)
+		}
+	}
+}
+
+// A word of a table that names a disk, or has a disk in it, is given to the mount with the mount's name of that.
+func TestDisk(t *testing.T) {
+	s := New(nil, swapping{})
+	for word, want := range map[string]string{
+		"8:3": "253:3", "meta_device:8:3": "meta_device:253:3", "meta_device:7:0": `"meta_device:/img/a b"`, "meta_device": "meta_device",
+		"internal_hash:8:3": "internal_hash:8:3",
+	} {
+		c := newCommand("load")
+		if err := s.disk(c, word); err != nil || string(c.text) != "load "+want {
+			t.Errorf("%s: %q, %v, want %s", word, c.text, err, want)
 		}
 	}
 }
