@@ -56,7 +56,14 @@ func newWithPool(ctx context.Context, h mapper.Host, s mapper.Spec) (mapper.Targ
 	}
 	var below mapper.Limits
 	p.Hints(&below)
+	shut := p.pool.isShut()
+	if shut { // the pool of a thin device is in use before it
+		p.pool.open()
+	}
 	t, err := f.newThin(ctx, poolHost{h}, mapper.Spec{Len: s.Len, Type: "thin", Args: []string{"pool", "0"}})
+	if shut {
+		err = errors.Join(err, p.pool.close(ctx))
+	}
 	if err != nil {
 		return nil, errors.Join(err, p.Close())
 	}

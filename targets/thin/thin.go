@@ -72,7 +72,17 @@ func (f *family) newThin(ctx context.Context, h mapper.Host, s mapper.Spec) (*ta
 		t.pool.release(false)
 		return nil, err
 	}
+	if t.pool.isShut() {
+		return nil, errors.Join(t.Close(), mapper.BadArg("Unable to activate thin device while pool is suspended", "resume %s first", s.Args[0]))
+	}
 	return t, nil
+}
+
+// isShut reports whether the pool is suspended, or was never resumed.
+func (p *pool) isShut() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.shut
 }
 
 // join returns the pool of the mapped device with that number, with a reference, or nil.
