@@ -17,10 +17,10 @@ SEED ?= 1
 N ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-all check lint race fuzz golden oracle crash fidelity manuals e2e bench bench-targets bench-aes docs setup install uninstall clean
+.PHONY: help build demo test test-all check lint race fuzz golden oracle crash fidelity manuals e2e bench bench-targets bench-aes docs suite-cryptsetup suite-dmtest suite-lvm2 setup install uninstall clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the program, as bin/dmfs
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/dmfs ./cmd/dmfs
@@ -84,6 +84,15 @@ bench-targets: build ## crypt, verity, snapshots and thin devices beside linear,
 
 bench-aes: ## AES-XTS and -CBC side by side with openssl, one processor each
 	@tests/bench/aes.sh
+
+suite-cryptsetup: build ## tests of cryptsetup 2.6.1, fetched, in sessions of dmfs exec; see tests/suites
+	@tests/suites/cryptsetup.sh
+
+suite-dmtest: build ## tests of thin pools of dmtest-python, likewise
+	@tests/suites/dmtest.sh
+
+suite-lvm2: build ## tests of LVM2 2.03.16, likewise
+	@tests/suites/lvm2.sh
 
 docs: ## check the man pages; read one with: mandoc -l docs/man/dmfs.1
 	mandoc -Tlint -Wwarning docs/man/*
