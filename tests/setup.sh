@@ -31,10 +31,9 @@ strace            faults below a device
 lvm2              volume groups, in dmfs exec
 kpartx            partitions, in dmfs exec
 fdisk             partitions, in dmfs exec
-thin-provisioning-tools  checks that LVM makes of thin pools
+thin-provisioning-tools  metadata of thin pools and caches; LVM runs them, too
 cryptsetup-bin    images of veritysetup, integritysetup and cryptsetup
 mdadm             superblocks of software RAID
-thin-provisioning-tools  metadata of thin pools and caches
 openssl           signatures of root hashes
 mandoc            checking the man pages
 shellcheck        checking the shell scripts
