@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dmfs/cmd/internal/exec/caller"
 	"dmfs/cmd/internal/exec/seccomp"
 )
 
@@ -58,7 +59,7 @@ func (s *supervisor) open(c *call, dir, name, flags uint64) {
 func (s *supervisor) openCharacter(c *call, f *file, flags uint64) {
 	fd, err := unix.Open(procFD(f.path), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		s.answer(c, errnoOf(err))
+		s.answer(c, caller.Errno(err))
 		return
 	}
 	defer unix.Close(fd) //nolint:errcheck // nothing was written to it
@@ -88,7 +89,7 @@ func (s *supervisor) openNumber(ctx context.Context, n number, flags int) (int, 
 		d := s.world.at(n)
 		if d == nil && n.major == loopMajor && s.loops.exists(n.minor) {
 			if err := s.loops.makeUnbound(ctx, n.minor); err != nil {
-				return -1, errnoOf(err)
+				return -1, caller.Errno(err)
 			}
 			d = s.world.at(n)
 		}
@@ -104,7 +105,7 @@ func (s *supervisor) openNumber(ctx context.Context, n number, flags int) (int, 
 				}
 				unix.Close(fd) //nolint:errcheck // it is another device
 			} else if err != unix.ENOENT && err != unix.ENXIO {
-				return -1, errnoOf(err)
+				return -1, caller.Errno(err)
 			}
 		}
 		changed, err := s.refresh(ctx)
@@ -220,7 +221,7 @@ func (s *supervisor) mknod(c *call, dir, name, mode, rdev uint64) {
 		return
 	}
 	n := node{kind, numberOf(uint64(uint32(rdev)))}
-	s.answer(c, errnoOf(s.nodes.make(parent, path.Base(abs), n)))
+	s.answer(c, caller.Errno(s.nodes.make(parent, path.Base(abs), n)))
 }
 
 // chown answers chown(2) for nodes, whose owner is nobody's concern: groups like disk do not exist in the namespace.

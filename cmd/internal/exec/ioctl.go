@@ -3,7 +3,6 @@ package exec
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +11,7 @@ import (
 
 	"dmfs/cmd/internal/dmioctl"
 	"dmfs/cmd/internal/exec/blockdev"
+	"dmfs/cmd/internal/exec/caller"
 	"dmfs/cmd/internal/exec/loopdev"
 	"dmfs/fs/control"
 	"dmfs/mapper/secret"
@@ -82,7 +82,7 @@ func (s *supervisor) mapper(ctx context.Context, c *call, nr int) {
 		s.changed.Store(time.Now().UnixNano())
 		s.lookSoon() // what the device stood on may go with it, once it is closed
 		if _, err := s.refresh(context.WithoutCancel(ctx)); err != nil && errno == 0 {
-			errno = errnoOf(err)
+			errno = caller.Errno(err)
 		}
 	}
 	if e := c.Write(addr, reply.Data); e != 0 && errno == 0 {
@@ -136,18 +136,6 @@ func completeCookie(cookie uint32) {
 	}
 	down := sembuf{op: -1, flags: ipcNoWait}
 	_ = down.apply(id)
-}
-
-// errnoOf returns the errno that stands for err.
-func errnoOf(err error) unix.Errno {
-	var n unix.Errno
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &n):
-		return n
-	}
-	return unix.EIO
 }
 
 // A translator tells the numbers of a session from those of its mount, on behalf of one caller.

@@ -3,10 +3,10 @@ package blockdev
 
 import (
 	"encoding/binary"
-	"errors"
 
 	"golang.org/x/sys/unix"
 
+	"dmfs/cmd/internal/exec/caller"
 	"dmfs/fs/control"
 	"dmfs/mapper"
 )
@@ -21,12 +21,6 @@ type Device interface {
 	Discard(off, n int64) error
 	Zero(off, n int64) error
 	Flush() error
-}
-
-// A Memory is the caller's.
-type Memory interface {
-	Read(addr uint64, p []byte) unix.Errno
-	Write(addr uint64, p []byte) unix.Errno
 }
 
 // Requests that x/sys does not name.
@@ -55,7 +49,7 @@ const readAheadSectors = 256
 const blockSize = 4096
 
 // Ioctl carries out a request on d. The errors are the kernel's; ENOTTY is that it has none of that name.
-func Ioctl(d Device, m Memory, request uint32, arg uint64) unix.Errno {
+func Ioctl(d Device, m caller.Memory, request uint32, arg uint64) unix.Errno {
 	c := call{d, m, arg}
 	switch request {
 	case blkGetSize64, unix.BLKGETSIZE:
@@ -87,7 +81,7 @@ func Ioctl(d Device, m Memory, request uint32, arg uint64) unix.Errno {
 	case blkGetDiskSeq:
 		return c.put64(1)
 	case unix.BLKFLSBUF:
-		return errno(d.Flush())
+		return caller.Errno(d.Flush())
 	case unix.BLKROSET:
 		return unix.EACCES // whether it may be written to is its table's
 	case unix.BLKRRPART, unix.BLKPG:
@@ -105,7 +99,7 @@ func Ioctl(d Device, m Memory, request uint32, arg uint64) unix.Errno {
 // A call is a request in progress.
 type call struct {
 	d   Device
-	m   Memory
+	m   caller.Memory
 	arg uint64
 }
 
@@ -124,7 +118,7 @@ func (c call) put64(v uint64) unix.Errno {
 func (c call) size(request uint32) unix.Errno {
 	n, err := c.d.Size()
 	if err != nil {
-		return errno(err)
+		return caller.Errno(err)
 	}
 	if request == unix.BLKGETSIZE {
 		return c.put64(uint64(mapper.SectorsOf(n)))
@@ -141,7 +135,7 @@ func (c call) rangeOf(request uint32) unix.Errno {
 	off, n := binary.NativeEndian.Uint64(p[:]), binary.NativeEndian.Uint64(p[8:])
 	size, err := c.d.Size()
 	if err != nil {
-		return errno(err)
+		return caller.Errno(err)
 	}
 	unit := uint64(max(c.d.Limits().LogicalBlock, mapper.SectorSize))
 	switch {
@@ -154,9 +148,9 @@ func (c call) rangeOf(request uint32) unix.Errno {
 	case n == 0:
 		return 0
 	case request == blkZeroOut:
-		return errno(c.d.Zero(int64(off), int64(n)))
+		return caller.Errno(c.d.Zero(int64(off), int64(n)))
 	}
-	return errno(c.d.Discard(int64(off), int64(n)))
+	return caller.Errno(c.d.Discard(int64(off), int64(n)))
 }
 
 // geometry answers HDIO_GETGEO: heads and sectors, bytes; cylinders, 16 bits; start, in sectors, 64 bits, aligned to 8.
@@ -176,16 +170,4 @@ func boolean(b bool) uint32 {
 		return 1
 	}
 	return 0
-}
-
-// errno returns the errno that stands for err.
-func errno(err error) unix.Errno {
-	var n unix.Errno
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &n):
-		return n
-	}
-	return unix.EIO
 }

@@ -7,26 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dmfs/cmd/internal/exec/caller/callertest"
 	"dmfs/fs/control"
 )
-
-// memory is a caller's, from address 0.
-type memory []byte
-
-func (m memory) Read(addr uint64, p []byte) unix.Errno {
-	if addr > uint64(len(m)) || copy(p, m[addr:]) < len(p) {
-		return unix.EFAULT
-	}
-	return 0
-}
-
-func (m memory) Write(addr uint64, p []byte) unix.Errno {
-	if addr > uint64(len(m)) || len(m[addr:]) < len(p) {
-		return unix.EFAULT
-	}
-	copy(m[addr:], p)
-	return 0
-}
 
 type fake struct {
 	readOnly bool
@@ -57,7 +40,7 @@ func TestNumbers(t *testing.T) {
 		{blkGetSize64, 8, 1 << 20}, {unix.BLKGETSIZE, 8, 2048}, {unix.BLKSSZGET, 4, 512}, {unix.BLKPBSZGET, 4, 4096}, {blkIOMin, 4, 4096},
 		{blkIOOpt, 4, 65536}, {unix.BLKROGET, 4, 0}, {unix.BLKRAGET, 8, 256}, {blkBszGet, 4, 4096}, {blkAlignOff, 4, 0},
 	} {
-		m := memory{0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee}
+		m := callertest.Memory{0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee}
 		want := binary.LittleEndian.AppendUint64(nil, tt.want)[:tt.bytes]
 		if e := Ioctl(f, m, tt.request, 0); e != 0 || string(m[:tt.bytes]) != string(want) || m[tt.bytes] != 0xee {
 			t.Errorf("%#x: % x, %v, want % x", tt.request, m, e, want)
@@ -90,22 +73,22 @@ func TestRanges(t *testing.T) {
 	} {
 		m := binary.NativeEndian.AppendUint64(binary.NativeEndian.AppendUint64(nil, tt.off), tt.n)
 		f.said = ""
-		if e := Ioctl(f, memory(m), tt.request, 0); e != tt.want || f.said != tt.said {
+		if e := Ioctl(f, callertest.Memory(m), tt.request, 0); e != tt.want || f.said != tt.said {
 			t.Errorf("%#x %d+%d: %v %q, want %v %q", tt.request, tt.off, tt.n, e, f.said, tt.want, tt.said)
 		}
 	}
 	f.limits.MaxDiscard = 0
-	if e := Ioctl(f, make(memory, 16), unix.BLKDISCARD, 0); e != unix.EOPNOTSUPP {
+	if e := Ioctl(f, make(callertest.Memory, 16), unix.BLKDISCARD, 0); e != unix.EOPNOTSUPP {
 		t.Errorf("a discard where there is none: %v", e)
 	}
 	f.readOnly = true
-	if e := Ioctl(f, make(memory, 16), blkZeroOut, 0); e != unix.EBADF {
+	if e := Ioctl(f, make(callertest.Memory, 16), blkZeroOut, 0); e != unix.EBADF {
 		t.Errorf("zeroes onto what is read-only: %v", e)
 	}
 }
 
 func TestInquiry(t *testing.T) {
-	m := make(memory, 512)
+	m := make(callertest.Memory, 512)
 	m[0], m[sgCmdLen] = 'S', 6
 	binary.NativeEndian.PutUint32(m[sgLen:], 255)
 	binary.NativeEndian.PutUint64(m[sgBuffer:], 200)

@@ -4,7 +4,8 @@ package loopdev
 
 import (
 	"encoding/binary"
-	"errors"
+
+	"dmfs/cmd/internal/exec/caller"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,12 +45,6 @@ type Control interface {
 	Remove(n uint32) error
 }
 
-// A Memory is the caller's.
-type Memory interface {
-	Read(addr uint64, p []byte) unix.Errno
-	Write(addr uint64, p []byte) unix.Errno
-}
-
 // Layouts, from include/uapi/linux/loop.h.
 //
 //	struct loop_info64                struct loop_info (64-bit programs)
@@ -76,18 +71,18 @@ const (
 )
 
 // Ioctl carries out a request on l.
-func Ioctl(l Loop, m Memory, request uint32, arg uint64) unix.Errno {
+func Ioctl(l Loop, m caller.Memory, request uint32, arg uint64) unix.Errno {
 	switch request {
 	case unix.LOOP_CONFIGURE:
 		return configure(l, m, arg)
 	case unix.LOOP_SET_FD:
-		return errno(l.Bind(uint32(arg), Status{}))
+		return caller.Errno(l.Bind(uint32(arg), Status{}))
 	case unix.LOOP_CLR_FD:
-		return errno(l.Clear())
+		return caller.Errno(l.Clear())
 	case unix.LOOP_GET_STATUS64, unix.LOOP_GET_STATUS:
 		s, err := l.Status()
 		if err != nil {
-			return errno(err)
+			return caller.Errno(err)
 		}
 		if request == unix.LOOP_GET_STATUS64 {
 			return m.Write(arg, encode64(l.Number(), s))
@@ -100,7 +95,7 @@ func Ioctl(l Loop, m Memory, request uint32, arg uint64) unix.Errno {
 	case unix.LOOP_SET_STATUS64, unix.LOOP_SET_STATUS:
 		return setStatus(l, m, arg, request == unix.LOOP_SET_STATUS64)
 	case unix.LOOP_SET_CAPACITY:
-		return errno(l.Resize())
+		return caller.Errno(l.Resize())
 	case unix.LOOP_SET_BLOCK_SIZE, unix.LOOP_SET_DIRECT_IO:
 		return setting(l, request, arg)
 	}
@@ -110,7 +105,7 @@ func Ioctl(l Loop, m Memory, request uint32, arg uint64) unix.Errno {
 // setting accepts what is so anyway.
 func setting(l Loop, request uint32, arg uint64) unix.Errno {
 	if _, err := l.Status(); err != nil {
-		return errno(err)
+		return caller.Errno(err)
 	}
 	if request == unix.LOOP_SET_BLOCK_SIZE && arg == 512 || request == unix.LOOP_SET_DIRECT_IO && arg == 0 {
 		return 0
@@ -123,16 +118,16 @@ func ControlIoctl(c Control, request uint32, arg uint64) (value int64, e unix.Er
 	switch request {
 	case unix.LOOP_CTL_GET_FREE:
 		n, err := c.Free()
-		return int64(n), errno(err)
+		return int64(n), caller.Errno(err)
 	case unix.LOOP_CTL_ADD:
-		return int64(uint32(arg)), errno(c.Add(uint32(arg)))
+		return int64(uint32(arg)), caller.Errno(c.Add(uint32(arg)))
 	case unix.LOOP_CTL_REMOVE:
-		return int64(uint32(arg)), errno(c.Remove(uint32(arg)))
+		return int64(uint32(arg)), caller.Errno(c.Remove(uint32(arg)))
 	}
 	return 0, unix.ENOSYS // as the kernel says here
 }
 
-func configure(l Loop, m Memory, arg uint64) unix.Errno {
+func configure(l Loop, m caller.Memory, arg uint64) unix.Errno {
 	var p [configLen]byte
 	if e := m.Read(arg, p[:]); e != 0 {
 		return e
@@ -145,10 +140,10 @@ func configure(l Loop, m Memory, arg uint64) unix.Errno {
 	if e != 0 {
 		return e
 	}
-	return errno(l.Bind(fd, s))
+	return caller.Errno(l.Bind(fd, s))
 }
 
-func setStatus(l Loop, m Memory, arg uint64, long bool) unix.Errno {
+func setStatus(l Loop, m caller.Memory, arg uint64, long bool) unix.Errno {
 	p := make([]byte, infoLen)
 	if long {
 		p = make([]byte, info64Len)
@@ -166,7 +161,7 @@ func setStatus(l Loop, m Memory, arg uint64, long bool) unix.Errno {
 	if e != 0 {
 		return e
 	}
-	return errno(l.SetStatus(s))
+	return caller.Errno(l.SetStatus(s))
 }
 
 func decode64(p []byte) (Status, unix.Errno) {
@@ -238,16 +233,4 @@ func text(p []byte) string {
 		}
 	}
 	return string(p)
-}
-
-// errno returns the errno that stands for err.
-func errno(err error) unix.Errno {
-	var n unix.Errno
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &n):
-		return n
-	}
-	return unix.EIO
 }

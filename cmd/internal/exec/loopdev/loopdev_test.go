@@ -5,26 +5,10 @@ import (
 	"fmt"
 	"testing"
 
+	"dmfs/cmd/internal/exec/caller/callertest"
+
 	"golang.org/x/sys/unix"
 )
-
-// memory is a caller's, from address 0.
-type memory []byte
-
-func (m memory) Read(addr uint64, p []byte) unix.Errno {
-	if addr > uint64(len(m)) || copy(p, m[addr:]) < len(p) {
-		return unix.EFAULT
-	}
-	return 0
-}
-
-func (m memory) Write(addr uint64, p []byte) unix.Errno {
-	if addr > uint64(len(m)) || len(m[addr:]) < len(p) {
-		return unix.EFAULT
-	}
-	copy(m[addr:], p)
-	return 0
-}
 
 // fake is a loop device that remembers.
 type fake struct {
@@ -54,7 +38,7 @@ func (f *fake) Clear() error             { f.bound = false; return nil }
 func (f *fake) Resize() error            { f.said = "resize"; return nil }
 
 func TestIoctl(t *testing.T) {
-	f, m := new(fake), make(memory, 512)
+	f, m := new(fake), make(callertest.Memory, 512)
 	want := func(request uint32, arg uint64, errno unix.Errno) {
 		t.Helper()
 		if got := Ioctl(f, m, request, arg); got != errno {
