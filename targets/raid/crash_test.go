@@ -18,6 +18,78 @@ type survivor struct {
 	now   [][]uint64 // by sector: serials that may be there
 }
 
+// A cutter cuts the power at every so many writes, and knows what each sector may hold then.
+type cutter struct {
+	power    *mappertest.Power
+	seed     uint64
+	every    int
+	mu       sync.Mutex
+	may      [][]uint64
+	requests int
+	left     int // states to be taken
+	cuts     []survivor
+}
+
+func newCutter(power *mappertest.Power, length mapper.Sector, rnd *rand.Rand, seed uint64, states int) *cutter {
+	c := &cutter{power: power, seed: seed, every: 1 + rnd.IntN(3), left: states, may: make([][]uint64, length)}
+	for i := range c.may {
+		c.may[i] = []uint64{0}
+	}
+	power.SetBefore(c.before)
+	return c
+}
+
+func (c *cutter) before(_ *mappertest.Crash, r mapper.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r.Op == mapper.OpRead {
+		return
+	}
+	if c.requests++; c.requests%c.every != 0 || c.left == 0 {
+		return
+	}
+	now := make([][]uint64, len(c.may))
+	for i := range c.may {
+		now[i] = append([]uint64(nil), c.may[i]...)
+	}
+	c.cuts = append(c.cuts, survivor{c.power.Cut(c.seed + uint64(c.left)), now})
+	c.left--
+}
+
+// writes notes that sectors are about to be written.
+func (c *cutter) writes(from, n mapper.Sector, serial uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := from; i < from+n; i++ {
+		c.may[i] = append(c.may[i], serial)
+	}
+}
+
+// durable notes that all was flushed.
+func (c *cutter) durable() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range c.may {
+		c.may[i] = c.may[i][len(c.may[i])-1:]
+	}
+}
+
+// done reports whether all states were taken.
+func (c *cutter) done() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.left == 0
+}
+
+// found returns the states that were taken since it was last called.
+func (c *cutter) found() []survivor {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	found := c.cuts
+	c.cuts = nil
+	return found
+}
+
 // The power is cut after writes to the members. After the resync every sector holds what was flushed, or a write after, and the
 // redundancy agrees, as a check and a rebuild of each member show.
 func TestPowerCuts(t *testing.T) {
@@ -42,37 +114,11 @@ func cutPower(t *testing.T, s mappertest.Setup, seed uint64, states int) {
 		t.Fatal(err)
 	}
 	rnd := rand.New(rand.NewPCG(seed, 2))
-	may := make([][]uint64, s.Len)
-	for i := range may {
-		may[i] = []uint64{0}
-	}
-	var mu sync.Mutex
-	var cuts []survivor
-	taken, requests, every := 0, 0, 1+rnd.IntN(3)
-	power.Before = func(_ *mappertest.Crash, r mapper.Request) {
-		mu.Lock()
-		defer mu.Unlock()
-		if r.Op == mapper.OpRead {
-			return
-		}
-		if requests++; requests%every != 0 || taken >= states {
-			return
-		}
-		taken++
-		now := make([][]uint64, len(may))
-		for i := range may {
-			now[i] = append([]uint64(nil), may[i]...)
-		}
-		cuts = append(cuts, survivor{power.Cut(seed + uint64(taken)), now})
-	}
-	for serial := uint64(1); taken < states; serial++ {
+	cuts := newCutter(power, s.Len, rnd, seed, states)
+	for serial := uint64(1); !cuts.done(); serial++ {
 		from := mapper.Sector(rnd.Uint64N(uint64(s.Len)))
 		n := min(s.Len-from, 1+mapper.Sector(rnd.Uint64N(40)))
-		mu.Lock()
-		for i := from; i < from+n; i++ {
-			may[i] = append(may[i], serial)
-		}
-		mu.Unlock()
+		cuts.writes(from, n, serial)
 		if err := submit(tg, mapper.Request{Op: mapper.OpWrite, Start: from, Count: n, Data: mappertest.Stamped(from, n, serial)}); err != nil {
 			t.Fatal(err)
 		}
@@ -80,26 +126,18 @@ func cutPower(t *testing.T, s mappertest.Setup, seed uint64, states int) {
 			if err := tg.Submit(context.Background(), mapper.Request{Op: mapper.OpFlush}); err != nil {
 				t.Fatal(err)
 			}
-			mu.Lock()
-			for i := range may {
-				may[i] = may[i][len(may[i])-1:]
-			}
-			mu.Unlock()
+			cuts.durable()
 		}
 		if serial%4 == 0 {
 			if err := tg.bitmap.clean(context.Background(), true); err != nil {
 				t.Fatal(err)
 			}
 		}
-		mu.Lock()
-		found := cuts
-		cuts = nil
-		mu.Unlock()
-		for _, c := range found {
+		for _, c := range cuts.found() {
 			checkSurvivor(t, s, c, int(serial))
 		}
 	}
-	power.Before = nil
+	power.SetBefore(nil)
 	if err := stop(context.Background(), tg); err != nil {
 		t.Fatal(err)
 	}
