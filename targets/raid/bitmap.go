@@ -55,9 +55,7 @@ func newBitmap(t *target) *bitmap {
 
 // fill sets all bits, as md does with a bitmap that it makes.
 func (b *bitmap) fill() {
-	for i := bitmapHeader; i < len(b.image); i++ {
-		b.image[i] = 0xff
-	}
+	setBits(b.image)
 	b.touchAll(nil)
 }
 
@@ -98,8 +96,7 @@ func (b *bitmap) load(ctx context.Context, found []loaded, freshest int) error {
 		return mapper.BadArg("Failed to run raid array", "bitmap of member %d, %s: %v", freshest, mapper.DiskName(m.meta), err)
 	}
 	s, err := decodeBitmap(head.Data)
-	usable := err == nil && s.sectors == b.t.geo.syncSectors() && s.events >= found[freshest].super.events &&
-		s.state&(stateStale|stateIOError) == 0
+	usable := err == nil && s.counts(b.t.geo.syncSectors(), found[freshest].super.events)
 	if !usable {
 		b.fill()
 		b.needAll()

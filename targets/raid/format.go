@@ -202,3 +202,15 @@ func (s *bitmapSuper) encode(b []byte) {
 	le.PutUint32(b[0x38:], s.sleep)
 	le.PutUint32(b[0x3c:], s.behind)
 }
+
+// counts reports whether the bits tell of an array with so many sectors to sync, whose superblock has those events.
+func (s *bitmapSuper) counts(sectors mapper.Sector, events uint64) bool {
+	return s.sectors == sectors && s.events >= events && s.state&(stateStale|stateIOError) == 0
+}
+
+// setBits sets all bits of a bitmap, of which image has the header, too.
+func setBits(image []byte) {
+	for i := bitmapHeader; i < len(image); i++ {
+		image[i] = 0xff
+	}
+}

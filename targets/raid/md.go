@@ -277,11 +277,7 @@ func (x *mdArray) show(ctx context.Context, a *md.Array, inner mapper.Spec, h *m
 	if err != nil {
 		return nil, err
 	}
-	layout := c.typ.layout
-	if c.typ.level == 10 {
-		layout = c.layout10
-	}
-	geo := newGeometry(c.typ.level, layout, c.members, c.typ.parity, c.chunk, dev, inner.Len)
+	geo := c.geometry(dev, inner.Len)
 	shown := (&target{cfg: c, geo: geo}).newSuper()
 	shown.events = a.Events
 	for place, ok := range a.Present() {

@@ -172,6 +172,46 @@ func startMD(disks map[string]mapper.Disk, length mapper.Sector, readOnly bool, 
 	return x, nil
 }
 
+// newMDArray makes an array on disks of its own, and starts it.
+func newMDArray(t *testing.T, k mdKind) (s mappertest.Setup, disks map[string]mapper.Disk, x *mdArray) {
+	t.Helper()
+	s, disks = k.setup(), make(map[string]mapper.Disk)
+	for _, d := range s.Disks {
+		disks[d.Name] = mappertest.NewFaulty(mappertest.NewDisk(d.Name, d.Sectors))
+	}
+	if err := s.Prepare(context.Background(), disks); err != nil {
+		t.Fatal(err)
+	}
+	x, err := startMD(disks, s.Len, false, s.Args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, disks, x
+}
+
+// writeMD writes to all of an array.
+func writeMD(t *testing.T, x *mdArray, serial uint64) {
+	t.Helper()
+	n := x.spec.Len
+	if err := submit(x.now.Load().target, mapper.Request{Op: mapper.OpWrite, Count: n, Data: mappertest.Stamped(0, n, serial)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// endMD wants all of an array to hold a write, and stops it.
+func endMD(t *testing.T, x *mdArray, serial uint64) {
+	t.Helper()
+	n := x.spec.Len
+	got := make([]byte, n.Bytes())
+	err := submit(x.now.Load().target, mapper.Request{Op: mapper.OpRead, Count: n, Data: got})
+	if err := errors.Join(err, stopMD(x)); err != nil {
+		t.Fatal(err)
+	}
+	if i := firstDifference(got, mappertest.Stamped(0, n, serial)); i >= 0 {
+		t.Errorf("sector %d is not what was written", i)
+	}
+}
+
 func stopMD(x *mdArray) error {
 	x.PreSuspend(false)
 	return errors.Join(x.PostSuspend(context.Background()), x.Close())
@@ -191,28 +231,11 @@ func superOf(t *testing.T, d mapper.Disk) *md.Super {
 func TestMDSuperblocks(t *testing.T) {
 	for _, k := range mdKinds {
 		t.Run(k.String(), func(t *testing.T) {
-			s := k.setup()
-			disks := make(map[string]mapper.Disk)
-			for _, d := range s.Disks {
-				disks[d.Name] = mappertest.NewFaulty(mappertest.NewDisk(d.Name, d.Sectors))
-			}
-			if err := s.Prepare(context.Background(), disks); err != nil {
-				t.Fatal(err)
-			}
-			x, err := startMD(disks, s.Len, false, s.Args...)
-			if err != nil {
-				t.Fatal(err)
-			}
+			s, disks, x := newMDArray(t, k)
 			if superOf(t, disks["7:0"]).Resync != md.Done {
 				t.Error("it says that it is in use, and nothing was written")
 			}
-			write := func(serial uint64) {
-				t.Helper()
-				if err := submit(x.now.Load().target, mapper.Request{Op: mapper.OpWrite, Count: s.Len, Data: mappertest.Stamped(0, s.Len, serial)}); err != nil {
-					t.Fatal(err)
-				}
-			}
-			write(1)
+			writeMD(t, x, 1)
 			for name, d := range disks {
 				if superOf(t, d).Resync == md.Done {
 					t.Errorf("%s says that it is clean while the array is written to", name)
@@ -222,7 +245,7 @@ func TestMDSuperblocks(t *testing.T) {
 			if !x.now.Load().failed(&x.now.Load().members[k.members-1]) {
 				t.Fatal("the array cannot do without its last member")
 			}
-			write(2)
+			writeMD(t, x, 2)
 			if err := stopMD(x); err != nil {
 				t.Fatal(err)
 			}
@@ -248,14 +271,7 @@ func TestMDSuperblocks(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				got := make([]byte, s.Len.Bytes())
-				err = submit(y.now.Load().target, mapper.Request{Op: mapper.OpRead, Count: s.Len, Data: got})
-				if err := errors.Join(err, stopMD(y)); err != nil {
-					t.Fatal(err)
-				}
-				if i := firstDifference(got, mappertest.Stamped(0, s.Len, 2)); i >= 0 {
-					t.Errorf("sector %d is not what was written", i)
-				}
+				endMD(t, y, 2)
 				for _, name := range rest[1:] {
 					if superOf(t, disks[name]).Resync != md.Done {
 						t.Errorf("%s says that it is in use after the array, without a member, was closed", name)

@@ -79,18 +79,7 @@ func TestMDRegionOfLargeArray(t *testing.T) {
 // A mirror that may differ is read from the first member, of a read-only table, too, however busy that is.
 func TestMDReadOnlyDirty(t *testing.T) {
 	k := mdKinds[1]
-	s := k.setup()
-	disks := make(map[string]mapper.Disk)
-	for _, d := range s.Disks {
-		disks[d.Name] = mappertest.NewDisk(d.Name, d.Sectors)
-	}
-	if err := s.Prepare(context.Background(), disks); err != nil {
-		t.Fatal(err)
-	}
-	x, err := startMD(disks, s.Len, false, s.Args...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s, disks, x := newMDArray(t, k)
 	if err := submit(x.now.Load().target, mapper.Request{Op: mapper.OpWrite, Count: 8, Data: mappertest.Stamped(0, 8, 1)}); err != nil {
 		t.Fatal(err)
 	}

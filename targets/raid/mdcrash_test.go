@@ -2,7 +2,6 @@ package raid
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -167,29 +166,12 @@ func TestMDEventsOfFailed(t *testing.T) {
 func TestMDFailedStaysOut(t *testing.T) {
 	for _, k := range mdKinds {
 		t.Run(k.String(), func(t *testing.T) {
-			s := k.setup()
-			disks := make(map[string]mapper.Disk)
-			for _, d := range s.Disks {
-				disks[d.Name] = mappertest.NewDisk(d.Name, d.Sectors)
-			}
-			if err := s.Prepare(context.Background(), disks); err != nil {
-				t.Fatal(err)
-			}
-			x, err := startMD(disks, s.Len, false, s.Args...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			write := func(serial uint64) {
-				t.Helper()
-				if err := submit(x.now.Load().target, mapper.Request{Op: mapper.OpWrite, Count: s.Len, Data: mappertest.Stamped(0, s.Len, serial)}); err != nil {
-					t.Fatal(err)
-				}
-			}
-			write(1)
+			s, disks, x := newMDArray(t, k)
+			writeMD(t, x, 1)
 			if !x.now.Load().failed(&x.now.Load().members[0]) {
 				t.Fatal("the array cannot do without its first member")
 			}
-			write(2)
+			writeMD(t, x, 2)
 			x.PreSuspend(false)
 			if err := x.PostSuspend(context.Background()); err != nil {
 				t.Fatal(err)
@@ -204,14 +186,7 @@ func TestMDFailedStaysOut(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := make([]byte, s.Len.Bytes())
-			err = submit(y.now.Load().target, mapper.Request{Op: mapper.OpRead, Count: s.Len, Data: got})
-			if err := errors.Join(err, stopMD(y)); err != nil {
-				t.Fatal(err)
-			}
-			if i := firstDifference(got, mappertest.Stamped(0, s.Len, 2)); i >= 0 {
-				t.Errorf("sector %d is not what was written", i)
-			}
+			endMD(t, y, 2)
 		})
 	}
 }

@@ -71,7 +71,7 @@ func newMDMetadata(ctx context.Context, disk mapper.Disk, s *md.Super, a *md.Arr
 	head.encode(m.bitmap)
 	if s.Bitmap == 0 {
 		if a.Dirty {
-			m.setAll()
+			setBits(m.bitmap)
 		}
 		return m, nil
 	}
@@ -95,12 +95,6 @@ func (m *mdMetadata) bitmapRoom() mapper.Sector {
 	return end - m.super.Bitmap
 }
 
-func (m *mdMetadata) setAll() {
-	for i := bitmapHeader; i < len(m.bitmap); i++ {
-		m.bitmap[i] = 0xff
-	}
-}
-
 // load reads md's bitmap. One of a clean array may have bits, of what a member that is not there lacks.
 func (m *mdMetadata) load(ctx context.Context, dirty bool) error {
 	b := make([]byte, len(m.bitmap))
@@ -109,8 +103,7 @@ func (m *mdMetadata) load(ctx context.Context, dirty bool) error {
 		return fmt.Errorf("bitmap: %w", err)
 	}
 	s, err := decodeBitmap(b)
-	usable := err == nil && s.sectors == m.geo.syncSectors() && s.regionBytes == uint32(m.region.Bytes()) &&
-		s.events >= m.super.Events && s.state&(stateStale|stateIOError) == 0
+	usable := err == nil && s.counts(m.geo.syncSectors(), m.super.Events) && s.regionBytes == uint32(m.region.Bytes())
 	m.kept = b[:bitmapHeader:bitmapHeader]
 	switch {
 	case usable:
@@ -118,7 +111,7 @@ func (m *mdMetadata) load(ctx context.Context, dirty bool) error {
 	case err != nil:
 		return fmt.Errorf("bitmap: %w", err)
 	case dirty:
-		m.setAll()
+		setBits(m.bitmap)
 	}
 	m.other = !usable
 	return nil

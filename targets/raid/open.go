@@ -43,11 +43,7 @@ func build(ctx context.Context, h mapper.Host, s mapper.Spec) (*target, error) {
 	if err := t.checkSizes(dev); err != nil {
 		return nil, err
 	}
-	layout := c.typ.layout
-	if c.typ.level == 10 {
-		layout = c.layout10
-	}
-	t.geo = newGeometry(c.typ.level, layout, c.members, c.typ.parity, c.chunk, dev, s.Len)
+	t.geo = c.geometry(dev, s.Len)
 	if err := t.assemble(ctx); err != nil {
 		return nil, err
 	}
@@ -56,6 +52,15 @@ func build(ctx context.Context, h mapper.Host, s mapper.Spec) (*target, error) {
 	}
 	t.logCapabilities()
 	return t, nil
+}
+
+// geometry returns where an array of that length lies that uses dev sectors of each member.
+func (c *config) geometry(dev, length mapper.Sector) geometry {
+	layout := c.typ.layout
+	if c.typ.level == 10 {
+		layout = c.layout10
+	}
+	return newGeometry(c.typ.level, layout, c.members, c.typ.parity, c.chunk, dev, length)
 }
 
 // A quietHost logs nothing.
