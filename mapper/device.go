@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -229,7 +230,8 @@ func (d *Device) replace(ctx context.Context, specs []Spec, readOnly bool, o Res
 
 func (d *Device) checkImmutable(t *Table) error {
 	live := d.live.Load()
-	if live == nil {
+	wildcard := func(s segment) bool { return s.typ.Features&Wildcard != 0 }
+	if live == nil || slices.ContainsFunc(t.segs, wildcard) {
 		return nil
 	}
 	for i := range live.segs {

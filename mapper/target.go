@@ -24,12 +24,12 @@ type Features uint8
 const (
 	// Singleton: such a target is the only segment of its table.
 	Singleton Features = 1 << iota
-	// Immutable: a table with such a target has no other type, and a device whose live table it is takes only tables of the same type.
+	// Immutable: a table with such a target has no other type, and a device whose live table it is takes only tables of the same type or with a Wildcard.
 	Immutable
 	// AlwaysWriteable: refused in a read-only table.
 	AlwaysWriteable
-	// WildcardArgs: listings do not show the arguments.
-	WildcardArgs
+	// Wildcard: a table with such a target may replace any, and listings do not show its arguments.
+	Wildcard
 	// PassesTags: such a target sends Request.Tags along with the data, and reports Limits.Tags of disks that have the same.
 	PassesTags
 )

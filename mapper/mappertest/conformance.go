@@ -368,7 +368,7 @@ func testTable(g *rig) {
 		return nil
 	}
 	before := table()
-	if before == nil && len(g.setup.Args) > 0 && g.typ.Features&mapper.WildcardArgs == 0 {
+	if before == nil && len(g.setup.Args) > 0 && g.typ.Features&mapper.Wildcard == 0 {
 		g.t.Fatalf("no Table, but the arguments %q", g.setup.Args)
 	}
 	stores := g.setup.Kind.writable()

@@ -46,7 +46,7 @@ import (
 )
 
 // Type is the error target.
-var Type = mapper.Type{Name: "error", Version: [3]int{1, 5, 0}, Features: mapper.WildcardArgs, New: newTarget}
+var Type = mapper.Type{Name: "error", Version: [3]int{1, 5, 0}, Features: mapper.Wildcard, New: newTarget}
 
 // target has at most one area: what its limits come from.
 type target struct{ areas []mapper.Area }

@@ -52,7 +52,7 @@ func newCore() coreMount {
 var errLine = errors.New("unwanted")
 
 var testTypes = []*mapper.Type{
-	{Name: "error", Version: [3]int{1, 5, 0}, Features: mapper.WildcardArgs, New: func(context.Context, mapper.Host, mapper.Spec) (mapper.Target, error) {
+	{Name: "error", Version: [3]int{1, 5, 0}, Features: mapper.Wildcard, New: func(context.Context, mapper.Host, mapper.Spec) (mapper.Target, error) {
 		return errorTarget{}, nil
 	}},
 	{Name: "linear", Version: [3]int{1, 4, 0}, New: newLinear},
