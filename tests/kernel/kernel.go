@@ -25,6 +25,9 @@ const (
 	playTime = 60 * time.Second // one scenario
 )
 
+// errSilent: a guest does not come to an end.
+var errSilent = errors.New("the guest said nothing")
+
 // A Guest is a running kernel. Its methods are called by one goroutine at a time.
 type Guest struct {
 	Release string // of the kernel: "6.1.176"
@@ -149,7 +152,7 @@ func (g *Guest) answer(prefix string, within time.Duration) (string, error) {
 			}
 			said = append(said, line)
 		case <-timer.C:
-			return "", fmt.Errorf("the guest said nothing for %v; its console:\n%s", within, strings.Join(said, "\n"))
+			return "", fmt.Errorf("%w for %v; its console:\n%s", errSilent, within, strings.Join(said, "\n"))
 		}
 	}
 }

@@ -74,9 +74,8 @@ func judge(t *testing.T, ds *scenario.Differences, s *scenario.Scenario, cross b
 	if cross {
 		images.To = theirs
 	}
-	want, err := boot(t).Play(s, images)
+	want, err := playThere(t, s, images)
 	if err != nil {
-		renew(t)
 		return err
 	}
 	if err := ds.Compare(s.Name, "process", want, got); err != nil || !cross || s.Forgets {
@@ -135,14 +134,21 @@ func exchange(t *testing.T, ds *scenario.Differences, again *scenario.Scenario, 
 	return nil
 }
 
-// playThere plays s in the kernel.
+// playThere plays s in the kernel. Its md hangs now and then in a check of an array with parity (in raid5_quiesce), so whoever hangs gets a
+// second guest.
 func playThere(t *testing.T, s *scenario.Scenario, images Images) (scenario.Transcript, error) {
 	t.Helper()
-	tr, err := boot(t).Play(s, images)
-	if err != nil {
+	for again := false; ; again = true {
+		tr, err := boot(t).Play(s, images)
+		if err == nil || scenario.IsCannot(err) {
+			return tr, err
+		}
 		renew(t)
+		if again || !errors.Is(err, errSilent) {
+			return nil, err
+		}
+		t.Logf("%v; once more", err)
 	}
-	return tr, err
 }
 
 // playHere plays s in process on copies in the directory to of the disks in from.
@@ -157,7 +163,7 @@ func TestCrossOpening(t *testing.T) {
 	boot(t)
 	list, ds := load(t)
 	for _, s := range list {
-		if s.Ours || s.Forgets || s.Recorded {
+		if s.Ours || s.Forgets {
 			continue
 		}
 		t.Run(s.Name, func(t *testing.T) {
@@ -173,7 +179,7 @@ func TestCrossOpening(t *testing.T) {
 			if len(again.Steps) == 0 {
 				return // it has no disks
 			}
-			if _, err := boot(t).Play(s, Images{To: theirs}); err != nil {
+			if _, err := playThere(t, s, Images{To: theirs}); err != nil {
 				t.Fatal(err)
 			}
 			if err := exchange(t, ds, again, ours, theirs); err != nil {

@@ -6,8 +6,7 @@
 // A scenario is a text, one step a line. Lines that begin with # and come first say what it shows; later ones
 // are notes. Words are split as in tables. @NAME@ stands for a disk or a device of the scenario. The line "# only: dmfs" at
 // the head says that the kernel does not have the targets: the golden is then what dmfs does in process, read by whoever recorded it. The
-// line "# forgets" says that what its devices hold is not to be found on the disks once they are removed, so that there is nothing to hand over; "# recorded" that the kernel hangs in it now and then,
-// so that its golden is recorded by hand (make golden) and not checked by tests; "# restless" that
+// line "# forgets" says that what its devices hold is not to be found on the disks once they are removed, so that there is nothing to hand over; "# restless" that
 // the disks change while nobody writes, so that of what is handed over only the devices are compared.
 //
 //	disk NAME SECTORS [BLOCK]        a disk of zeroes; BLOCK is its logical block size in bytes, 512 if not given

@@ -10,13 +10,11 @@ import (
 
 // A Scenario is a sequence of steps.
 type Scenario struct {
-	Name    string // of its file, without the ending
-	About   string // what it shows, one or more lines
-	Ours    bool   // it is about targets that the kernel does not have
-	Forgets bool   // what its devices hold is not on its disks once they are removed
-	// Recorded: the kernel does not always come to its end, so that its golden is compared with but not made anew with every run.
-	Recorded bool
-	Restless bool // its disks change while nobody writes: they are not compared when they are handed over
+	Name     string // of its file, without the ending
+	About    string // what it shows, one or more lines
+	Ours     bool   // it is about targets that the kernel does not have
+	Forgets  bool   // what its devices hold is not on its disks once they are removed
+	Restless bool   // its disks change while nobody writes: they are not compared when they are handed over
 	Steps    []Step
 }
 
@@ -57,9 +55,6 @@ func (s *Scenario) Text() string {
 	}
 	if s.Forgets {
 		b.WriteString("# " + forgets + "\n")
-	}
-	if s.Recorded {
-		b.WriteString("# " + recorded + "\n")
 	}
 	if s.Restless {
 		b.WriteString("# " + restless + "\n")
@@ -118,9 +113,6 @@ const onlyOurs = "only: dmfs"
 // forgets is the line at the head of a scenario whose disks nobody can open again.
 const forgets = "forgets"
 
-// recorded is the line at the head of a scenario that hangs the kernel now and then.
-const recorded = "recorded"
-
 // restless is the line at the head of a scenario with journals that are written back in their own time.
 const restless = "restless"
 
@@ -132,9 +124,6 @@ func (s *Scenario) head(line string) {
 		return
 	case forgets:
 		s.Forgets = true
-		return
-	case recorded:
-		s.Recorded = true
 		return
 	case restless:
 		s.Restless = true
