@@ -12,6 +12,7 @@
 //	disk NAME SECTORS [BLOCK]        a disk of zeroes; BLOCK is its logical block size in bytes, 512 if not given
 //	disk NAME SECTORS metadata       a disk that is not hashed at the end, nor is what stands on it: where things lie is the target's own affair
 //	fill DISK SERIAL                 stamps it; only while nothing stands on it
+//	put DISK SECTOR HEX              writes whole sectors; only while nothing stands on it
 //	create NAME [ro] [notable] [uuid=U] [minor=N] [START LENGTH TARGET ARGS]
 //	load NAME [ro] START LENGTH TARGET ARGS
 //	suspend NAME [noflush]           resume NAME [noflush]           clear NAME

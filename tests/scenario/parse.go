@@ -207,7 +207,7 @@ var shapes = map[string]struct {
 	least, most int // -1: any number
 	table       bool
 }{
-	"disk": {2, 3, false}, "fill": {2, 2, false},
+	"disk": {2, 3, false}, "fill": {2, 2, false}, "put": {3, 3, false},
 	"create": {1, 5, true}, "load": {1, 2, true},
 	"suspend": {1, 2, false}, "resume": {1, 2, false}, "clear": {1, 1, false},
 	"remove": {1, 3, false}, "rename": {2, 2, false}, "setuuid": {2, 2, false},

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -192,7 +193,7 @@ func (p *player) isDisk(name string) bool { return slices.Contains(p.disks, name
 func (p *player) step(s Step) (string, error) {
 	w := s.Words
 	switch w[0] {
-	case "fill", "read", "write", "discard", "zeroout", "flush", "hash":
+	case "fill", "put", "read", "write", "discard", "zeroout", "flush", "hash":
 		p.begin(w, "")
 		return p.await("")
 	case "disk":
@@ -345,7 +346,7 @@ func (p *player) io(w []string) (text string, err error, ok bool) { //nolint:sta
 		n, err = numbers(w[2:4])
 	case "write":
 		n, err = numbers(w[2:5])
-	case "fill":
+	case "fill", "put":
 		n, err = numbers(w[2:3])
 	}
 	if err == nil && len(n) > 1 && (w[0] == "read" || w[0] == "write") && n[1] > maxIO {
@@ -363,6 +364,14 @@ func (p *player) io(w []string) (text string, err error, ok bool) { //nolint:sta
 		var size uint64
 		if size, err = p.d.Size(name); err == nil {
 			text, err = p.write(name, 0, mappertest.Stamped(0, mapper.Sector(size), n[0]), false)
+		}
+	case "put":
+		var data []byte
+		if data, err = hex.DecodeString(w[3]); err == nil && len(data)%mapper.SectorSize != 0 {
+			err = fmt.Errorf("%d bytes are no whole sectors", len(data))
+		}
+		if err == nil {
+			text, err = p.write(name, n[0], data, false)
 		}
 	case "discard":
 		err = p.d.Discard(name, n[0], n[1])

@@ -61,7 +61,10 @@ type device struct {
 func Make(seed uint64) *scenario.Scenario {
 	m := &maker{Rand: rand.New(rand.NewPCG(seed, 0)), grain: 1}
 	m.makeDisks()
-	if m.grain == 1 && m.IntN(2) == 0 {
+	switch {
+	case m.IntN(8) == 0:
+		m.makeVerity()
+	case m.grain == 1 && m.IntN(2) == 0:
 		m.makeBase()
 	}
 	for range 1 + m.IntN(4) {

@@ -139,27 +139,51 @@ func (m *maker) makeLogged() {
 	m.base("logged", size)
 }
 
-// makeRaid makes an array. All but raid0 stand on zeroes, of which redundancy agrees.
+// layouts are the levels of arrays that keep content without one member at least, with the members it takes and those that hold no data.
+var layouts = []struct {
+	kind        string
+	least, lost int
+}{
+	{"raid4", 3, 1}, {"raid5_la", 3, 1}, {"raid5_ra", 3, 1}, {"raid5_ls", 3, 1}, {"raid5_rs", 3, 1}, {"raid5_n", 3, 1},
+	{"raid6_zr", 4, 2}, {"raid6_nr", 4, 2}, {"raid6_nc", 4, 2}, {"raid6_ls_6", 4, 2}, {"raid6_rs_6", 4, 2}, {"raid6_la_6", 4, 2},
+	{"raid6_ra_6", 4, 2}, {"raid6_n_6", 4, 2},
+}
+
+// makeRaid makes an array, some of them without a member. All but raid0 stand on zeroes, of which redundancy agrees.
 func (m *maker) makeRaid() {
 	chunk := 8 << m.IntN(4)
 	each := chunk * (4 + m.IntN(20))
 	kind, options, members, data := "raid0", fmt.Sprint("1 ", chunk), 2+m.IntN(3), 0
-	switch m.IntN(3) {
+	switch m.IntN(6) {
 	case 0:
 		data = members
 	case 1:
 		kind, options, data = "raid1", "2 0 nosync", 1
+	case 2:
+		members = 2 * (1 + m.IntN(3))
+		format := []string{"near", "far", "offset"}[m.IntN(3)]
+		each = each / (2 * chunk) * 2 * chunk // whole copies of chunks
+		kind, options, data = "raid10", fmt.Sprintf("4 %d nosync raid10_format %s", chunk, format), members/2
 	default:
-		members = 3 + m.IntN(3)
-		kind, options, data = []string{"raid4", "raid5_la", "raid5_ra", "raid5_ls", "raid5_rs", "raid5_n"}[m.IntN(6)], fmt.Sprintf("2 %d nosync", chunk), members-1
+		l := layouts[m.IntN(len(layouts))]
+		members = l.least + m.IntN(3)
+		kind, options, data = l.kind, fmt.Sprintf("2 %d nosync", chunk), members-l.lost
 	}
 	m.cut = m.cut || kind != "raid0"
+	absent := -1
+	if kind != "raid0" && members > 2 && m.IntN(4) == 0 {
+		absent = m.IntN(members)
+	}
 	var list strings.Builder
 	for i := range members {
 		name := fmt.Sprintf("leg%d", i)
-		if kind == "raid0" {
+		switch {
+		case i == absent:
+			list.WriteString(" - -")
+			continue
+		case kind == "raid0":
 			m.disk(name, each)
-		} else {
+		default:
 			m.add("disk %s %d", name, each)
 		}
 		fmt.Fprintf(&list, " - @%s@", name)
