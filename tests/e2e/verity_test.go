@@ -3,6 +3,8 @@ package e2e
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"syscall"
@@ -150,4 +152,45 @@ func TestVerityRepairsBytes(t *testing.T) {
 		t.Errorf("a wrong byte in each of five blocks: %v", err)
 	}
 	b.run(program, "remove", "fec")
+}
+
+// Images of veritysetup with parameters by chance are opened by their superblock; a lost block is repaired where there is parity.
+func TestVerityOfAllKinds(t *testing.T) {
+	requireTool(t, "veritysetup")
+	b := newBench(t)
+	b.mount("")
+	const cases = 16
+	rnd := rand.New(rand.NewPCG(5, 0))
+	for i := range cases {
+		pick := func(of ...int) int { return of[rnd.IntN(len(of))] }
+		block, hashBlock, blocks := pick(512, 1024, 2048, 4096), pick(512, 1024, 2048, 4096), pick(1, 2, 128, 129, 1+rnd.IntN(1000))
+		with := []string{
+			fmt.Sprint("--data-block-size=", block), fmt.Sprint("--format=", i%2), "--salt=" + []string{"-", "00ff", strings.Repeat("5a", 64)}[i%3],
+			"--hash=" + []string{"sha1", "sha256", "sha512", "sha224", "sha3-256", "blake2b-512", "blake2s-256"}[rnd.IntN(7)],
+		}
+		var places []string
+		if offset := hashBlock * pick(0, 1, 8); offset > 0 {
+			places = append(places, fmt.Sprint("--hash-offset=", offset))
+		}
+		parity := i%2 == 0
+		if parity {
+			hashBlock = block
+			places = append(places[:0], "--fec-device="+b.path("fec.img"), fmt.Sprint("--fec-roots=", pick(2, 3, 24)))
+		}
+		with = append(with, fmt.Sprint("--hash-block-size=", hashBlock), fmt.Sprint("--data-blocks=", blocks))
+		data := random(block*blocks, uint64(i))
+		for name, p := range map[string][]byte{"data.img": data, "hash.img": nil, "fec.img": nil} {
+			must(t, os.WriteFile(b.path(name), p, 0o600))
+		}
+		made := b.run("veritysetup", append(append([]string{"format", b.path("data.img"), b.path("hash.img")}, with...), places...)...)
+		_, rest, _ := strings.Cut(made, "Root hash:")
+		if parity {
+			b.overwrite("data.img", rnd.IntN(blocks)*block, make([]byte, block))
+		}
+		b.run(program, append([]string{"open", "--root-hash", strings.Fields(rest)[0], b.path("data.img"), b.path("hash.img"), "v"}, places...)...)
+		if got, err := os.ReadFile(b.mnt + "/v"); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%v %v: %d bytes, %v; want what was formatted", with, places, len(got), err)
+		}
+		b.run(program, "close", "v")
+	}
 }

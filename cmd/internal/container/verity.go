@@ -113,7 +113,7 @@ func (o *VerityOptions) parity(s verity.Superblock, hash *disk) ([]string, error
 	}
 	tree := (o.HashOffset + verity.SuperblockSize + block - 1) / block
 	blocks := end/block - tree
-	if blocks <= 0 {
+	if blocks < 0 {
 		return nil, fmt.Errorf("--fec-offset %d: the parity is where the tree is", o.FECOffset)
 	}
 	return []string{
