@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/BurntSushi/toml v1.6.0 // the configuration file; the reader that reports positions and has no dependencies
 	github.com/hanwen/go-fuse/v2 v2.12.1 // the structures and flags of the FUSE protocol; the loop is ours, see fs/doc.go
+	github.com/jzelinskie/whirlpool v0.0.0-20201016144138-0675e54bb004 // the hash wp512, of LUKS headers and tables; pure Go, no dependencies
 	github.com/klauspost/compress v1.20.3 // tests only: the disks in tests/images are packed with zstd
 	github.com/klauspost/cpuid/v2 v2.3.0 // whether the processor has SHA instructions, which x/sys/cpu does not tell of amd64
 	github.com/klauspost/reedsolomon v1.14.2 // md's Q parity in the processor's vectors: its field, polynomial 0x11d and generator {02}, is md's

@@ -7,7 +7,7 @@
 //   - LUKS2, as the LUKS2 On-Disk Format Specification 1.1.1 has it: both headers, of which the newer good one counts; key slots of type luks2
 //     with PBKDF2, Argon2i and Argon2id; segments crypt, with and without integrity, and linear; digests pbkdf2. Tokens are checked and not used.
 //   - Key slots may be encrypted with whatever the target crypt knows that needs no tags, and take every hash function of
-//     dmfs/targets/internal/hashalg: sha1, sha2, sha3, ripemd160, blake2. whirlpool, stribog and sm3 are not among them.
+//     dmfs/targets/internal/hashalg: sha1, sha2, sha3, ripemd160, whirlpool, blake2. stribog and sm3 are not among them.
 //
 // What is wrong with a header, though it has the right checksum, is an error that names the object and field. What is not understood is
 // refused by name: requirements by [Header.MayOpen]; a key slot that cannot be opened here is listed in Header.Unusable and in the way of

@@ -23,11 +23,14 @@ const (
 // ErrMemory says that a key derivation takes more memory than there is.
 var ErrMemory = errors.New("not enough memory")
 
-// hashNamed returns what makes the hash function that headers call name: they write ripemd160 for rmd160, and upper case sometimes.
+// inHeaders are hash functions that headers call by other names than tables.
+var inHeaders = map[string]string{"ripemd160": "rmd160", "whirlpool": "wp512"}
+
+// hashNamed returns what makes the hash function that headers call name, in upper case sometimes.
 func hashNamed(name string) (func() hash.Hash, error) {
 	lower := strings.ToLower(name)
-	if lower == "ripemd160" {
-		lower = "rmd160"
+	if other, ok := inHeaders[lower]; ok {
+		lower = other
 	}
 	maker, ok := hashalg.New(lower)
 	if !ok {

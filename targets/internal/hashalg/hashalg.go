@@ -10,6 +10,7 @@ import (
 	"crypto/sha512"
 	"hash"
 
+	"github.com/jzelinskie/whirlpool"
 	"golang.org/x/crypto/blake2b"
 	"golang.org/x/crypto/blake2s"
 	//lint:ignore SA1019 disks that were made with it are to be read
@@ -35,6 +36,9 @@ var makers = map[string]func() hash.Hash{
 	"sha3-384":    func() hash.Hash { return sha3.New384() },
 	"sha3-512":    func() hash.Hash { return sha3.New512() },
 	"rmd160":      ripemd160.New,
+	"wp512":       whirlpool.New,
+	"wp384":       func() hash.Hash { return truncated{whirlpool.New(), 48} },
+	"wp256":       func() hash.Hash { return truncated{whirlpool.New(), 32} },
 	"blake2b-160": blake(20),
 	"blake2b-256": blake(32),
 	"blake2b-384": blake(48),
@@ -51,6 +55,17 @@ func blake(size int) func() hash.Hash {
 		return h
 	}
 }
+
+// truncated is the beginning of the digests of a function.
+type truncated struct {
+	hash.Hash
+	size int
+}
+
+func (t truncated) Size() int { return t.size }
+
+// Sum leaves alone what is behind the digest in b's memory.
+func (t truncated) Sum(b []byte) []byte { return append(b, t.Hash.Sum(nil)[:t.size]...) }
 
 // New returns what makes the hash function called name; ok is false if there is none of that name.
 func New(name string) (maker func() hash.Hash, ok bool) {
