@@ -37,6 +37,8 @@ var tagTests = []tagTest{
 	{"gcm, IVs from numbers, 4096", "capi:gcm(aes)-plain64", 16, 16, 4096, "aead"},
 	{"gcm, part of the tag", "capi:gcm(aes)-random", 24, 12 + 4, 2048, "aead"},
 	{"chacha20-poly1305", "capi:rfc7539(chacha20,poly1305)-random", 32, 28, 4096, "aead"},
+	{"ccm", "capi:rfc4309(ccm(aes))-random", 32 + 3, 24, 512, "aead"},
+	{"ccm, IVs from numbers, part of the tag", "capi:rfc4309(ccm(aes))-plain64", 16 + 3, 8, 4096, "aead"},
 	{"aegis128", "capi:aegis128-random", 16, 32, 512, "aead"},
 	{"authenc xts", "capi:authenc(hmac(sha256),xts(aes))-random", 64 + 32, 48, 4096, "aead"},
 	{"authenc cbc, part of the tag", "capi:authenc(hmac(sha512),cbc(aes))-plain64", 32 + 64, 20, 1024, "aead"},

@@ -60,14 +60,15 @@
 //	authenticated                        key bytes           tag bytes       compared
 //	capi:gcm(aes)                        16 24 32            4 8 12 to 16    CS
 //	capi:rfc7539(chacha20,poly1305)      32                  16              S
+//	capi:rfc4309(ccm(aes))               19 27 35            8 12 16         CS
 //	capi:aegis128                        16                  8 to 16         S
 //	capi:authenc(hmac(HASH),CIPHER)      CIPHER's + HASH's   1 to HASH's     xts CS; cbc with essiv, ctr S
 //
-// HASH is one of those of essiv but blake2, CIPHER one of those above in any mode; the key is CIPHER's, then as many bytes as HASH has. IVs of authenticated ciphers are random, plain, plain64, plain64be, null, benbi, and with authenc essiv. A unit that was changed, or moved, reads as
+// HASH is one of those of essiv but blake2 and wp256, CIPHER one of those above in any mode; the key is CIPHER's, then as many bytes as HASH has. IVs of authenticated ciphers are random, plain, plain64, plain64be, null, benbi, and with authenc essiv. A unit that was changed, or moved, reads as
 // EILSEQ, and the log names its sector. So does one that was never written, unless something wrote tags there.
 //
 // Every cipher goes with every mode, where blocks of 16 bytes are needed and there (xts, lrw, adiantum), and with every IV.
-// Hashes of essiv are md5, sha1, rmd160, sha2, sha3 and blake2b.
+// Hashes of essiv are md5, sha1, rmd160, sha2, sha3, wp256 and blake2b.
 //
 // # Keys
 //
@@ -110,7 +111,7 @@
 //
 //   - The IVs lmk, tcw, eboiv and elephant are refused with authenticated ciphers; the kernel crashes at lmk.
 //   - integrity:BYTES:none with another IV than random on a device that keeps tags: the kernel stores what lies in memory, here nothing is stored.
-//   - Of the authenticated ciphers ccm is unknown here, and MACs other than hmac.
+//   - Of the authenticated ciphers ccm is known as rfc4309(ccm(aes)) alone, as cryptsetup writes it; MACs other than hmac are not.
 //   - What is in keys of the types logon, encrypted and trusted only the kernel can read: they are refused, with EOPNOTSUPP if
 //     the key is there.
 //   - A key in digits of which there is an odd number is refused; the kernel drops the last.

@@ -23,7 +23,7 @@ func TestWipedKeysAreGone(t *testing.T) {
 		{"aes-xts-plain64", 64}, {"aes-cbc-essiv:sha256", 32}, {"aes:2-cbc-lmk", 48}, {"aes-cbc-tcw", 64}, {"aes-cbc-elephant", 64}, {"aes-lrw-benbi", 48},
 		{"serpent-xts-plain64", 64}, {"twofish-xts-plain64", 64}, {"camellia-xts-plain64", 64}, {"blowfish-cbc-plain64", 32}, {"cast5-cbc-plain64", 16},
 		{"capi:adiantum(xchacha12,aes)-plain64", 32},
-		{"capi:gcm(aes)-random", 32}, {"capi:rfc7539(chacha20,poly1305)-random", 32}, {"capi:aegis128-random", 16},
+		{"capi:gcm(aes)-random", 32}, {"capi:rfc7539(chacha20,poly1305)-random", 32}, {"capi:aegis128-random", 16}, {"capi:rfc4309(ccm(aes))-random", 35},
 		{"capi:authenc(hmac(sha256),xts(aes))-random", 96}, {"capi:authenc(hmac(sha512),cbc(aes))-essiv:sha256", 96},
 	} {
 		t.Run(c.cipher, func(t *testing.T) {

@@ -71,6 +71,8 @@ func ParseAEAD(name string) (*AEADScheme, error) {
 		s = libraryScheme(func(n int) bool { return n == 16 || n == 24 || n == 32 }, newGCM, isGCMTag)
 	case name == "rfc7539(chacha20,poly1305)":
 		s = libraryScheme(func(n int) bool { return n == chacha20poly1305.KeySize }, newChaCha, func(n int) bool { return n == libraryTag })
+	case name == "rfc4309(ccm(aes))":
+		s = ccmScheme()
 	case name == "aegis128":
 		s = aegisScheme()
 	case strings.HasPrefix(name, "authenc("):
