@@ -22,6 +22,10 @@ type Limits struct {
 	VolatileCache bool // OpFlush does something
 	ReadOnly      bool
 
+	// Buffered: a write is a copy into memory of the system, one at a time. So a large one costs no more in pieces,
+	// one after the other, and no less when two halves of it are sent at the same time.
+	Buffered bool
+
 	Tags TagFormat // what the disk keeps beside the data
 }
 
@@ -62,7 +66,7 @@ func (l Limits) LogicalSectors() Sector {
 
 // Stack returns the limits of something that stands on disks with limits l and below, as the
 // kernel stacks queue limits: the coarsest block sizes, the smallest bounds. Split is a
-// property of a segment and does not stack; nor do Tags, which not every target passes on.
+// property of a segment and does not stack; nor do Tags and Buffered, which not every target passes on.
 func (l Limits) Stack(below Limits) Limits {
 	l, below = l.Normal(), below.Normal()
 	l.LogicalBlock = max(l.LogicalBlock, below.LogicalBlock)
@@ -74,7 +78,7 @@ func (l Limits) Stack(below Limits) Limits {
 	l.MaxWriteZeroes = min(l.MaxWriteZeroes, below.MaxWriteZeroes)
 	l.VolatileCache = l.VolatileCache || below.VolatileCache
 	l.ReadOnly = l.ReadOnly || below.ReadOnly
-	l.Tags = TagFormat{}
+	l.Tags, l.Buffered = TagFormat{}, false
 	return l
 }
 

@@ -78,6 +78,9 @@ func TestReadsWhatWasWritten(t *testing.T) {
 			if d.Sectors() != size {
 				t.Fatalf("%d sectors, want %d", d.Sectors(), size)
 			}
+			if got := d.Limits().Buffered; got != (name == "file") {
+				t.Errorf("buffered: %v", got)
+			}
 			rng := rand.New(rand.NewPCG(mappertest.Seed(t), 0))
 			block := d.Limits().LogicalSectors()
 			want := make([]byte, mapper.Sector(size).Bytes())

@@ -194,6 +194,7 @@ func (d *File) measure(st unix.Stat_t, c mapper.DiskConfig) error {
 		return d.measureBlockDevice(st.Rdev)
 	}
 	d.name = mapper.QuoteArg(d.path)
+	d.limits.Buffered = !d.direct
 	if st.Blksize > 0 {
 		d.limits.DiscardGranularity = mapper.SectorsOf(min(int64(st.Blksize), 64<<10))
 	}

@@ -17,8 +17,7 @@ import (
 // Type is the crypt target.
 var Type = mapper.Type{Name: "crypt", Version: [3]int{1, 24, 0}, New: newTarget}
 
-// splitSectors is the longest piece of a request: what a write takes of memory at a time, and what one processor
-// works on while another has the next piece.
+// splitSectors is the longest piece of a request: what one processor works on while another has the next piece.
 const splitSectors = 1024
 
 type target struct {
@@ -26,6 +25,7 @@ type target struct {
 	line
 	disk  mapper.Disk
 	start mapper.Sector // of disk
+	ahead bool          // large writes are encrypted ahead
 
 	keyed  atomic.Pointer[keyed] // nil while there is no key
 	logged ratelimit.Limiter     // of units that do not fit their tag
@@ -83,6 +83,7 @@ func newTarget(ctx context.Context, h mapper.Host, s mapper.Spec) (_ mapper.Targ
 	if err := t.checkTags(t.disk); err != nil {
 		return nil, err
 	}
+	t.ahead = t.disk.Limits().Buffered && !t.needsTags()
 	return t, nil
 }
 
@@ -100,6 +101,18 @@ func (t *target) firstKey(key string) error {
 
 // Submit encrypts what is written into a buffer of its own, and decrypts what was read where it is.
 func (t *target) Submit(ctx context.Context, r mapper.Request) error {
+	if r.Op > mapper.OpWrite || r.Count <= splitSectors || t.writesAhead(r) {
+		return t.submit(ctx, r)
+	}
+	parts := int((r.Count + splitSectors - 1) / splitSectors)
+	return mapper.FanOut(parts, parts, func(i int) error {
+		from := mapper.Sector(i) * splitSectors
+		return t.submit(ctx, r.Slice(from, min(splitSectors, r.Count-from)))
+	})
+}
+
+func (t *target) submit(ctx context.Context, r mapper.Request) error {
+	ahead := t.writesAhead(r)
 	sector := uint64(r.Start)
 	first := t.ivOffset + sector
 	r.Start += t.start
@@ -125,6 +138,9 @@ func (t *target) Submit(ctx context.Context, r mapper.Request) error {
 		if t.needsTags() {
 			return t.writeTagged(ctx, k, r, first, sector)
 		}
+		if ahead {
+			return t.writeAhead(ctx, k, r, first)
+		}
 		buf := mapper.GetBuffer(len(r.Data))
 		defer buf.Free()
 		k.encrypt(&t.line, buf.Data, r.Data, first)
@@ -144,7 +160,9 @@ func (t *target) Hints(l *mapper.Limits) {
 	l.LogicalBlock = max(l.LogicalBlock, t.sectorSize)
 	l.PhysicalBlock = max(l.PhysicalBlock, t.sectorSize)
 	l.MinIO = max(l.MinIO, t.sectorSize)
-	l.Split = splitSectors
+	if l.Split = splitSectors; t.ahead {
+		l.Split = aheadSectors
+	}
 	l.MaxWriteZeroes = 0
 	if !t.allowDiscards {
 		l.MaxDiscard = 0

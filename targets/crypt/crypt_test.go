@@ -43,6 +43,13 @@ func TestConformance(t *testing.T) {
 			})
 		})
 	}
+	t.Run("encrypted ahead", func(t *testing.T) {
+		const length = 2*aheadSectors + 40
+		mappertest.TestTarget(t, &Type, mappertest.Setup{
+			Disks: []mappertest.DiskSpec{{Name: "7:0", Sectors: length + 100, Limits: buffered}}, Len: length,
+			Args: strings.Fields("aes-xts-plain64 " + k16 + other + " 0 7:0 0 1 allow_discards"),
+		})
+	})
 }
 
 // build makes a target of length sectors over a disk 7:0.

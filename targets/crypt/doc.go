@@ -93,7 +93,8 @@
 //
 // # Limits
 //
-// Requests are cut into pieces of 512 KiB, of which several run at a time. A write takes a buffer of its size, and one for tags. Blocks are those of
+// Requests are cut into pieces of 512 KiB, of which several run at a time. Large writes to a regular file, which takes one at a time, are encrypted on
+// one processor while another writes what is encrypted, 128 KiB at a time. A write takes a buffer of its size, and one for tags. Blocks are those of
 // the disk, or a unit if that is more. Discards pass if allow_discards is set and the disk takes them. Zeroing writes encrypted zeroes.
 //
 // # Layout
