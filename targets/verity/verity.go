@@ -139,26 +139,31 @@ func (t *target) Submit(ctx context.Context, r mapper.Request) error {
 		if blocks == 0 {
 			return nil
 		}
-		part := r.Slice(from*t.dataBlock, blocks*t.dataBlock)
-		if err := t.readData(ctx, part); err != nil {
-			return err
-		}
-		return t.verify(ctx, uint64(part.Start/t.dataBlock), part.Data)
+		return t.read(ctx, r.Slice(from*t.dataBlock, blocks*t.dataBlock))
 	})
 }
 
-// readData reads the data. Blocks that cannot be read are read as zeroes if they may be repaired.
-func (t *target) readData(ctx context.Context, r mapper.Request) error {
-	err := t.data.Submit(ctx, r)
-	if err == nil || t.fec.disk == nil || ctx.Err() != nil {
+// read reads and verifies what was not verified before.
+func (t *target) read(ctx context.Context, r mapper.Request) error {
+	lost, err := t.readData(ctx, r)
+	if err != nil {
 		return err
+	}
+	return t.verify(ctx, uint64(r.Start/t.dataBlock), r.Data, t.once && !lost)
+}
+
+// readData reads the data. Blocks that cannot be read are zeroes if they may be repaired, and lost says that there are such.
+func (t *target) readData(ctx context.Context, r mapper.Request) (lost bool, err error) {
+	err = t.data.Submit(ctx, r)
+	if err == nil || t.fec.disk == nil || ctx.Err() != nil {
+		return false, err
 	}
 	for at := mapper.Sector(0); at < r.Count; at += t.dataBlock {
 		if part := r.Slice(at, t.dataBlock); t.data.Submit(ctx, part) != nil {
 			clear(part.Data)
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // sharedBytes is from what size on, in bytes, verifying is worth another processor.
@@ -166,14 +171,14 @@ const sharedBytes = 64 << 10
 
 var errDead = fmt.Errorf("the device has failed since a block did not verify: %w", mapper.ErrIO)
 
-// verify verifies the data blocks from first on, which are in data, two at a time.
-func (t *target) verify(ctx context.Context, first uint64, data []byte) error {
+// verify verifies the data blocks from first on, which are in data, two at a time. trust leaves out those that were verified before.
+func (t *target) verify(ctx context.Context, first uint64, data []byte, trust bool) error {
 	w := t.works.Get().(*work)
 	defer t.works.Put(w)
 	w.waiting = 0
 	size := int(t.dataBlock.Bytes())
 	for block := first; len(data) > 0; block, data = block+1, data[size:] {
-		if t.once && t.wasChecked(block) {
+		if trust && t.wasChecked(block) {
 			continue
 		}
 		if err := t.want(ctx, w, block, true); err != nil {
