@@ -401,34 +401,6 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// A block that was verified before and cannot be read any more is repaired or an error: that it was verified says nothing of what
-// is in the buffer instead.
-func TestOnceDoesNotTrustWhatWasNotRead(t *testing.T) {
-	im := newImage(shape{1, 512, 512, 40, 0, "sha256", "aa"})
-	below, hash := im.disks(t)
-	data, parity := mappertest.NewFaulty(below), mappertest.NewDisk("1:3", 100)
-	h := mappertest.NewHost(data, hash, parity)
-	h.RO = true
-	options := strings.Fields("check_at_most_once use_fec_from_device 1:3 fec_blocks 40 fec_start 0 fec_roots 2")
-	made, err := newTarget(ctx, h, im.spec(options...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := made.(*target)
-	for range 2 {
-		if got, err := im.read(v, 0, 8); err != nil || !bytes.Equal(got, im.data[:8*512]) {
-			t.Fatalf("as long as all can be read: %v", err)
-		}
-	}
-	data.Inject(mappertest.Fault{Start: 3, End: 4}) // and there is no parity to repair it
-	if _, err := im.read(v, 0, 8); !errors.Is(err, mapper.ErrIO) {
-		t.Errorf("block 3 cannot be read: %v, want %v", err, mapper.ErrIO)
-	}
-	if got, err := im.read(v, 4, 4); err != nil || !bytes.Equal(got, im.data[4*512:8*512]) {
-		t.Errorf("the blocks behind: %v", err)
-	}
-}
-
 func FuzzArgs(f *testing.F) {
 	im := newImage(shape{1, 512, 512, 40, 1, "sha256", "aa"})
 	f.Add(uint64(40), strings.Join(im.args(), " "))
@@ -473,6 +445,28 @@ func BenchmarkRead(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+		})
+		b.Run(c.name+"/4k", func(b *testing.B) {
+			b.SetBytes(4096)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				r := mapper.Request{Op: mapper.OpRead, Start: mapper.Sector(i%4096) * 8, Count: 8, Data: p[:4096]}
+				if err := v.Submit(ctx, r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(c.name+"/4k-parallel", func(b *testing.B) {
+			b.SetBytes(4096)
+			b.RunParallel(func(pb *testing.PB) {
+				p := make([]byte, 4096)
+				for i := 0; pb.Next(); i++ {
+					r := mapper.Request{Op: mapper.OpRead, Start: mapper.Sector(i%4096) * 8, Count: 8, Data: p}
+					if err := v.Submit(ctx, r); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
 		})
 	}
 }
