@@ -1,6 +1,7 @@
 package mappertest
 
 import (
+	"math/rand/v2"
 	"os"
 	"strconv"
 )
@@ -11,4 +12,15 @@ func Cuts(few int) int {
 		return n
 	}
 	return few
+}
+
+// CutSeed draws a seed for Power.Cut: often one that loses or keeps all.
+func CutSeed(rnd *rand.Rand) uint64 {
+	switch rnd.IntN(4) {
+	case 0:
+		return LoseAll
+	case 1:
+		return KeepAll
+	}
+	return rnd.Uint64()
 }

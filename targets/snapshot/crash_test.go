@@ -140,8 +140,43 @@ func TestPowerCutsWhileMerging(t *testing.T) {
 	}
 }
 
-// crashRun plays a random workload, cuts the power up to most times, and returns how often it did.
+// Likewise before every request of what comes after a power cut: the stack is opened, and used a little or merged to the end.
+func TestPowerCutsOfRecovery(t *testing.T) {
+	seed := mappertest.Seed(t)
+	rnd := rand.New(rand.NewPCG(seed, 4))
+	const firstCuts = 4 // of each load
+	merges := false
+	for left := mappertest.Cuts(200); left > 0; merges = !merges {
+		states, serial := crashStates(t, rnd, firstCuts, merges)
+		for i, st := range states {
+			for n, again := range cutsAgain(t, rnd, st, merges, &serial) {
+				left--
+				if err := verify(again, merges); err != nil {
+					t.Fatalf("cut %d after state %d (merging: %v): %v", n, i, merges, err)
+				}
+			}
+		}
+	}
+}
+
+// crashRun plays a random workload, cuts the power up to most times, looks at what is left, and returns how often it did.
 func crashRun(t *testing.T, rnd *rand.Rand, most int, merges bool) int {
+	t.Helper()
+	states, serial := crashStates(t, rnd, min(most, 40), merges)
+	for i, st := range states {
+		if i%3 == 2 {
+			all := cutsAgain(t, rnd, st, merges, &serial)
+			st = all[rnd.IntN(len(all))]
+		}
+		if err := verify(st, merges); err != nil {
+			t.Fatalf("state %d of %d: %v", i, len(states), err)
+		}
+	}
+	return max(1, len(states))
+}
+
+// crashStates plays a random workload, cuts the power up to most times, and once more at the end unless it merges. serial is that of the last write.
+func crashStates(t *testing.T, rnd *rand.Rand, most int, merges bool) (states []state, serial uint64) {
 	t.Helper()
 	power := new(mappertest.Power)
 	base := power.Disk("7:0", crashSectors)
@@ -156,7 +191,7 @@ func crashRun(t *testing.T, rnd *rand.Rand, most int, merges bool) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	serial := uint64(1)
+	serial = 1
 	work(t, rnd, s, &now, &serial, 12)
 	if merges {
 		// Only what is durable can be told from then on: the first snapshot becomes the origin.
@@ -164,14 +199,13 @@ func crashRun(t *testing.T, rnd *rand.Rand, most int, merges bool) int {
 		s.close()
 		now.origin = now.first
 	}
-	var states []state
 	every := 1 + rnd.IntN(7)
 	requests := 0
 	var mu sync.Mutex // copies are made by several goroutines
 	power.SetBefore(func(_ *mappertest.Crash, r mapper.Request) {
 		mu.Lock()
 		defer mu.Unlock()
-		if requests++; len(states) < min(most, 40) && (r.Op == mapper.OpFlush || requests%every == 0) {
+		if requests++; len(states) < most && (r.Op == mapper.OpFlush || requests%every == 0) {
 			states = append(states, state{power.Cut(rnd.Uint64()), now.origin.clone(), now.first.clone(), now.second.clone()})
 		}
 	})
@@ -185,54 +219,44 @@ func crashRun(t *testing.T, rnd *rand.Rand, most int, merges bool) int {
 		s.close()
 	}
 	power.SetBefore(nil)
-	for i, st := range states {
-		if i%3 == 2 {
-			st = cutAgain(t, rnd, st, merges, &serial)
-		}
-		if err := verify(st, merges); err != nil {
-			t.Fatalf("state %d of %d: %v", i, len(states), err)
-		}
-	}
-	return max(1, len(states))
+	return states, serial
 }
 
-// cutAgain opens what a cut left, goes on with the merge or writes a little, and has the power fail once more, at one of the requests of that. It
-// returns what is left then.
-func cutAgain(t *testing.T, rnd *rand.Rand, now state, merges bool, serial *uint64) state {
+// cutsAgain opens what a cut left, goes on with the merge or writes a little, and returns what another cut leaves, before each request of that
+// which changes something, and when all is done.
+func cutsAgain(t *testing.T, rnd *rand.Rand, now state, merges bool, serial *uint64) (all []state) {
 	t.Helper()
-	again := now
+	var mu sync.Mutex
+	seeds := rand.New(rand.NewPCG(rnd.Uint64(), 3)) // the goroutines of the merge take from it
+	cut := func() {
+		all = append(all, state{now.power.Cut(mappertest.CutSeed(seeds)), now.origin.clone(), now.first.clone(), now.second.clone()})
+	}
+	now.power.SetBefore(func(_ *mappertest.Crash, r mapper.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if r.Op != mapper.OpRead {
+			cut()
+		}
+	})
 	s, err := open(now.power, merges)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.close()
-	if !merges { // of what the sectors may hold, what they do hold is durable
+	if merges {
+		merged(t, s)
+	} else {
+		// Of what the sectors may hold, what they do hold is durable.
 		for d, h := range map[mapper.Target]history{s.origin: now.origin, s.first: now.first, s.second: now.second} {
 			if err := h.found(d); err != nil {
 				t.Fatal(err)
 			}
 		}
-	}
-	var mu sync.Mutex
-	requests := 0
-	seeds := rand.New(rand.NewPCG(rnd.Uint64(), 3)) // the goroutines of the merge take from it
-	now.power.SetBefore(func(_ *mappertest.Crash, r mapper.Request) {
-		mu.Lock()
-		defer mu.Unlock()
-		if r.Op == mapper.OpRead {
-			return
-		}
-		if requests++; seeds.IntN(requests) == 0 {
-			again = state{now.power.Cut(seeds.Uint64()), now.origin.clone(), now.first.clone(), now.second.clone()}
-		}
-	})
-	if merges {
-		merged(t, s)
-	} else {
 		work(t, rnd, s, &now, serial, 5)
 	}
 	now.power.SetBefore(nil)
-	return again
+	cut()
+	return all
 }
 
 // found replaces what may be on a device by what is.

@@ -63,14 +63,7 @@ func runUntilCut(t *testing.T, seed uint64, every int, f func(state)) {
 		if requests++; requests%every != 0 {
 			return
 		}
-		kind := rnd.Uint64()
-		switch rnd.IntN(4) {
-		case 0:
-			kind = mappertest.LoseAll
-		case 1:
-			kind = mappertest.KeepAll
-		}
-		f(state{power: power.Cut(kind), may: w.track.snapshot(), gone: maps.Clone(w.track.gone), name: fmt.Sprintf("request %d, %s of %s at %d", requests, r.Op, d.DiskName(), r.Start)})
+		f(state{power: power.Cut(mappertest.CutSeed(rnd)), may: w.track.snapshot(), gone: maps.Clone(w.track.gone), name: fmt.Sprintf("request %d, %s of %s at %d", requests, r.Op, d.DiskName(), r.Start)})
 	}
 	for i := range 60 {
 		w.step()
@@ -85,24 +78,48 @@ func runUntilCut(t *testing.T, seed uint64, every int, f func(state)) {
 	w.finish()
 }
 
-// cutRecovery opens what a power cut left, uses it a little, and has the power fail again at one of the requests of that, drawn by seed. It returns what
-// is left then.
+// Likewise before every request of what comes after a power cut: the pool is opened, grows perhaps, and is used a little.
+func TestPowerCutsOfRecovery(t *testing.T) {
+	seed := mappertest.Seed(t)
+	for round, states, most := uint64(0), 0, mappertest.Cuts(120); states < most; round++ {
+		var list []state
+		runUntilCut(t, seed+round, 25, func(s state) { list = append(list, s) })
+		for i, s := range list {
+			for n, again := range cutsOfRecovery(t, s, seed+round*1000+uint64(i)) {
+				states++
+				if verifyState(t, again, false); t.Failed() {
+					t.Fatalf("cut %d after state %d of round %d (seed %d): %s", n, i, round, seed+round, again.name)
+				}
+			}
+		}
+	}
+}
+
+// cutRecovery has the power fail again at one of the requests of a recovery, drawn by seed. It returns what is left then.
 func cutRecovery(t *testing.T, s state, seed uint64) state {
+	t.Helper()
+	all := cutsOfRecovery(t, s, seed)
+	return all[rand.New(rand.NewPCG(seed, 3)).IntN(len(all))]
+}
+
+// cutsOfRecovery opens what a power cut left, uses it a little, and returns what another cut leaves, before each request of that which changes
+// something, and when all is done.
+func cutsOfRecovery(t *testing.T, s state, seed uint64) (all []state) {
 	t.Helper()
 	disks := s.power.Disks()
 	var mu sync.Mutex
 	rnd := rand.New(rand.NewPCG(seed, 2))
-	requests := 0
-	again := s
+	cut := func(when string) {
+		again := s
+		again.power = s.power.Cut(mappertest.CutSeed(rnd))
+		again.name = fmt.Sprintf("%s; then before %s", s.name, when)
+		all = append(all, again)
+	}
 	s.power.SetBefore(func(d *mappertest.Crash, r mapper.Request) {
 		mu.Lock()
 		defer mu.Unlock()
-		if r.Op == mapper.OpRead {
-			return
-		}
-		if requests++; rnd.IntN(requests) == 0 { // each is the last that was taken with equal chance
-			again.power = s.power.Cut(rnd.Uint64())
-			again.name = fmt.Sprintf("%s; then request %d of the recovery, %s of %s at %d", s.name, requests, r.Op, d.DiskName(), r.Start)
+		if r.Op != mapper.OpRead {
+			cut(fmt.Sprintf("request %d of the recovery, %s of %s at %d", len(all)+1, r.Op, d.DiskName(), r.Start))
 		}
 	})
 	b := newBench(t, disks[0], disks[1])
@@ -115,7 +132,8 @@ func cutRecovery(t *testing.T, s state, seed uint64) state {
 	}
 	b.close()
 	s.power.SetBefore(nil)
-	return again
+	cut("the end")
+	return all
 }
 
 // verifyState opens what a power cut left.
