@@ -65,12 +65,24 @@ func (t *Tree) child(ctx context.Context, n node, i, depth int) (node, error) {
 
 // belongs says whether c, which is block b, may be below entry i of n.
 func belongs(n node, i int, b Block, c node, depth int) error {
+	o := c.outline()
+	last := i+1 == n.len()
+	end := uint64(0)
+	if !last {
+		end = n.key(i + 1)
+	}
+	return o.belongs(b, n.key(i), end, last, depth)
+}
+
+// belongs says whether a node, which is block b, may be below an entry with the key from, where the next has the key end unless it is
+// the last.
+func (o *outline) belongs(b Block, from, end uint64, last bool, depth int) error {
 	switch {
 	case depth > maxDepth:
 		return corrupt(b, "more than %d levels", maxDepth)
-	case c.len() == 0:
+	case o.len == 0:
 		return corrupt(b, "empty, below another node")
-	case c.key(0) < n.key(i), i+1 < n.len() && c.key(c.len()-1) >= n.key(i+1):
+	case o.first < from, !last && o.last >= end:
 		return corrupt(b, "keys that belong elsewhere")
 	}
 	return nil
@@ -82,41 +94,39 @@ func (t *Tree) Lookup(ctx context.Context, root Block, key uint64, v []byte) err
 	if err != nil {
 		return err
 	}
+	o := n.outline()
 	for depth := 1; ; depth++ {
 		at := node(n.data)
-		i := at.find(key)
-		if err = t.fits(n.block, at); err == nil && i < 0 {
+		i, exact := at.seek(&o, key)
+		switch {
+		case o.leaf && int(o.size) != t.Size:
+			err = t.fits(n.block, at)
+		case i < 0, o.leaf && !exact:
 			err = ErrNotFound
+		case o.leaf:
+			copy(v, at.at(&o, i))
 		}
-		if err != nil || at.leaf() {
-			if err == nil {
-				err = at.get(i, key, v)
-			}
+		if err != nil || o.leaf {
 			n.unpin()
 			return err
 		}
-		b := at.child(i)
+		b := Block(binary.LittleEndian.Uint64(at.at(&o, i)))
 		below, err := t.TM.Store.pin(ctx, b, &NodeKind)
-		if err == nil {
-			if err = belongs(at, i, b, below.data, depth); err != nil {
-				below.unpin()
-			}
-		}
-		n.unpin()
 		if err != nil {
+			n.unpin()
 			return err
 		}
-		n = below
+		from, end, last := at.key(i), uint64(0), i+1 == int(o.len)
+		if !last {
+			end = at.key(i + 1)
+		}
+		n.unpin()
+		n, o = below, below.outline()
+		if err := o.belongs(b, from, end, last, depth); err != nil {
+			n.unpin()
+			return err
+		}
 	}
-}
-
-// get copies value i into v if it is that of key.
-func (n node) get(i int, key uint64, v []byte) error {
-	if !n.has(i, key) {
-		return ErrNotFound
-	}
-	copy(v, n.value(i))
-	return nil
 }
 
 // shadow returns a node that may be changed in place of b.

@@ -2,7 +2,9 @@ package pdata
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -133,6 +135,98 @@ func TestTrimmedInCache(t *testing.T) {
 	}
 	if _, bytes := trimmed(); bytes != total {
 		t.Errorf("the cache has %d bytes and counts %d", bytes, total)
+	}
+}
+
+// seek finds what find does, however the keys lie.
+func TestSeek(t *testing.T) {
+	rng := rand.New(rand.NewPCG(mappertest.Seed(t), 1))
+	steps := []func(i int) uint64{
+		func(int) uint64 { return 1 },                                 // without gaps
+		func(int) uint64 { return 126 },                               // at even distances
+		func(int) uint64 { return 1 + rng.Uint64N(1000) },             // near
+		func(int) uint64 { return 1 + rng.Uint64N(1<<62/300) },        // far
+		func(i int) uint64 { return 1 + uint64(i)*uint64(i)*1000 },    // ever farther
+		func(i int) uint64 { return 1 + uint64(300-i)*uint64(300-i) }, // ever nearer
+	}
+	for kind, step := range steps {
+		for _, count := range []int{0, 1, 2, 3, 50, 252} {
+			n := make(node, BlockSize)
+			n.init(leafFlag, 8)
+			key := rng.Uint64N(1000)
+			var tries []uint64
+			for i := range count {
+				n.setKey(i, key)
+				tries = append(tries, key-1, key, key+1)
+				key += step(i)
+			}
+			n.setLen(count)
+			o := n.outline()
+			for range 100 {
+				tries = append(tries, rng.Uint64N(key+10))
+			}
+			for _, k := range append(tries, 0, 1<<64-1) {
+				want := n.find(k)
+				if got, exact := n.seek(&o, k); got != want || exact != n.has(want, k) {
+					t.Fatalf("keys of kind %d, %d of them: key %d: found entry %d, exactly: %v; want %d, %v", kind, count, k, got, exact, want, n.has(want, k))
+				}
+			}
+		}
+	}
+}
+
+// What is remembered of a node is what is in it, whatever happened to it: nothing of one that is dirty.
+func TestOutlinesAreUpToDate(t *testing.T) {
+	ctx := context.Background()
+	s := NewStore(mappertest.NewDisk("7:0", 4096*BlockSectors), nil)
+	tm, err := Format(ctx, s, 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := &Tree{TM: tm, Size: 8}
+	root, err := tree.Empty(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(mappertest.Seed(t), 2))
+	noted := 0
+	check := func() {
+		t.Helper()
+		for i := range s.shards {
+			for _, n := range s.shards[i].clock {
+				if !n.isNoted.Load() {
+					continue
+				}
+				noted++
+				if want := node(n.data).outline(); n.noted != want || n.dirty.Load() {
+					t.Fatalf("block %d, dirty: %v: outline %+v, want %+v", n.block, n.dirty.Load(), n.noted, want)
+				}
+			}
+		}
+	}
+	var v [8]byte
+	for range 3000 {
+		k := rng.Uint64N(5000)
+		switch rng.IntN(20) {
+		case 0: // as Relieve does amid a transaction
+			err = s.writeDirty(ctx)
+		case 1, 2, 3:
+			var after Block
+			if after, err = tree.Remove(ctx, root, k); err == nil {
+				root = after
+			}
+		case 4, 5, 6, 7:
+			err = tree.Lookup(ctx, root, k, v[:])
+		default:
+			root, _, err = tree.Insert(ctx, root, k, v[:])
+		}
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			t.Fatal(err)
+		}
+		check()
+	}
+	if noted == 0 {
+		t.Error("no outline was remembered")
 	}
 }
 

@@ -106,6 +106,9 @@ type buf struct {
 	pins  atomic.Int32
 	// trimmed: data is a node without the room for more entries (see node.trim). Only pin returns such.
 	trimmed bool
+	// noted is the outline of a node that is not dirty, if isNoted.
+	noted   outline
+	isNoted atomic.Bool
 	// Guarded by the shard's mu:
 	used   bool // looked at since the hand of the clock came by
 	shared bool // its data was given to somebody who does not say when he is done, so it cannot be used for another block
@@ -294,7 +297,9 @@ func (s *Store) get(ctx context.Context, b Block, k *Kind, pin bool) (*buf, erro
 	case have.trimmed && !pin:
 		whole := s.shard(b).getSpare(BlockSize)
 		node(have.data).restore(whole)
-		return s.keep(&buf{block: b, kind: k, data: whole}, false, false), nil
+		n := &buf{block: b, kind: k, data: whole}
+		n.note()
+		return s.keep(n, false, false), nil
 	}
 	return have, nil
 }
@@ -320,6 +325,7 @@ func (s *Store) load(ctx context.Context, b Block, k *Kind, pin bool) (*buf, err
 		n.data = s.shard(b).getSpare(BlockSize)
 		copy(n.data, page.Data)
 	}
+	n.note()
 	return s.keep(n, false, pin), nil
 }
 
@@ -364,6 +370,7 @@ func (s *Store) fresh(b Block, k *Kind) *buf {
 func (s *Store) markDirty(n *buf) {
 	s.dirtyMu.Lock()
 	n.dirty.Store(true)
+	n.isNoted.Store(false)
 	s.dirty[n.block] = n
 	s.dirtyMu.Unlock()
 }
@@ -439,6 +446,7 @@ func (s *Store) writeRun(ctx context.Context, run []*buf) error {
 		if s.dirty[n.block] == n {
 			delete(s.dirty, n.block)
 			n.dirty.Store(false)
+			n.note()
 		}
 	}
 	return nil

@@ -171,7 +171,7 @@ func verifyState(t *testing.T, s state, tool bool) {
 	checked(t, disks[0], false)
 }
 
-func must2(t *testing.T, err error) {
+func must2(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
