@@ -203,6 +203,7 @@ func (w *worker) read(msg []byte) {
 				return
 			}
 		}
+		w.buf.suit(n)
 		n, e = handle.read(c, w.buf.payload(n), off)
 	case *textHandle:
 		n, e = handle.read(c, w.buf.payload(n), off)
@@ -231,6 +232,7 @@ func (w *worker) writeData(msg []byte) {
 	n, e := 0, unix.EBADF
 	switch handle := w.e.t.handles.get(in.Fh).(type) {
 	case *dataHandle:
+		w.buf.suit(len(data))
 		n, e = handle.write(c, data, int64(in.Offset), in.Flags&unix.O_DSYNC != 0)
 	case *textHandle:
 		n, e = handle.write(c, data)

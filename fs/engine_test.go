@@ -2,9 +2,12 @@ package fs
 
 import (
 	"encoding/binary"
+	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -50,6 +53,59 @@ func TestBuffers(t *testing.T) {
 	b.payload(1)[0] = 1 // the memory is there
 	f.give(b)
 	f.releaseAll()
+}
+
+// A request that is large gets its arena huge pages, where the system has them, and what is in the buffers stays; small ones do not.
+func TestLargeRequestsHaveHugePages(t *testing.T) {
+	enabled, err := os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled")
+	if err != nil || strings.Contains(string(enabled), "[never]") {
+		t.Skip("needs transparent huge pages")
+	}
+	var f buffers
+	defer f.releaseAll()
+	b, err := f.take()
+	must(t, err)
+	defer f.give(b)
+	b.suit(largeData - 1)
+	p := b.payload(maxWrite)
+	for i := range p {
+		p[i] = byte(i / 4096)
+	}
+	if n := hugeKiB(t, b.mem); n != 0 {
+		t.Errorf("%d KiB in huge pages before a large request", n)
+	}
+	for range 2 * largeAttempts {
+		b.suit(largeData)
+	}
+	if hugeKiB(t, b.mem) == 0 {
+		t.Error("no huge pages after large requests")
+	}
+	for i := range p {
+		if p[i] != byte(i/4096) {
+			t.Fatalf("byte %d has changed", i)
+		}
+	}
+}
+
+// hugeKiB returns how much of the mapping that mem is in lies in huge pages.
+func hugeKiB(t *testing.T, mem []byte) (n int) {
+	t.Helper()
+	maps, err := os.ReadFile("/proc/self/smaps")
+	must(t, err)
+	at, inside := uint64(uintptr(unsafe.Pointer(unsafe.SliceData(mem)))), false
+	for line := range strings.Lines(string(maps)) {
+		var from, end uint64
+		if c, _ := fmt.Sscanf(line, "%x-%x ", &from, &end); c == 2 {
+			inside = from <= at && at < end
+		}
+		if inside && strings.HasPrefix(line, "AnonHugePages:") {
+			_, err := fmt.Sscanf(line, "AnonHugePages: %d kB", &n)
+			must(t, err)
+			return n
+		}
+	}
+	t.Fatal("no such mapping")
+	return 0
 }
 
 // When the file system is gone, its connection's number may be another file's: nothing is written to it any more.
