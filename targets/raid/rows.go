@@ -208,15 +208,7 @@ func (t *plane) writeRow(ctx context.Context, at mapper.Sector, list []piece, fl
 
 // writeColumn writes the n sectors of a column, which begin off sectors into the chunks.
 func (t *plane) writeColumn(ctx context.Context, at, n, off mapper.Sector, list []piece, flags mapper.Flags) (torn bool, err error) {
-	fresh := make([][]byte, t.geo.data())
-	count := 0
-	for i := range list {
-		if p := &list[i]; p.off <= off && off+n <= p.off+p.n {
-			lo := (off - p.off).Bytes()
-			fresh[p.k] = p.data[lo : lo+n.Bytes()]
-			count++
-		}
-	}
+	fresh, count := t.fresh(list, off, off+n)
 	if count == 0 {
 		return false, nil
 	}
@@ -225,18 +217,40 @@ func (t *plane) writeColumn(ctx context.Context, at, n, off mapper.Sector, list 
 		return false, err
 	}
 	defer c.free()
-	if err := c.update(ctx, fresh, count); err != nil {
+	members, err := c.prepare(ctx, fresh, count)
+	if err != nil {
 		return false, err
 	}
-	members := c.parities()
+	err = c.store(members, func(m int) []byte { return c.blocks[m] }, flags)
+	return err != nil, err
+}
+
+// fresh returns what pieces hold of [from, to) of the chunks, by chunk, and of how many.
+func (t *plane) fresh(list []piece, from, to mapper.Sector) (blocks [][]byte, count int) {
+	blocks = make([][]byte, t.geo.data())
+	for i := range list {
+		if p := &list[i]; p.off <= from && to <= p.off+p.n {
+			lo := (from - p.off).Bytes()
+			blocks[p.k] = p.data[lo : lo+(to-from).Bytes()]
+			count++
+		}
+	}
+	return blocks, count
+}
+
+// prepare computes parity for fresh blocks of data, count of them, and returns the members to write to.
+func (c *column) prepare(ctx context.Context, fresh [][]byte, count int) (members []int, err error) {
+	if err := c.update(ctx, fresh, count); err != nil {
+		return nil, err
+	}
+	members = c.parities()
 	for k, p := range fresh {
 		if p != nil {
 			c.blocks[c.row.data[k]] = p
 			members = append(members, c.row.data[k])
 		}
 	}
-	err = c.store(members, func(m int) []byte { return c.blocks[m] }, flags)
-	return err != nil, err
+	return members, nil
 }
 
 // update computes parity for fresh blocks of data, count of them, in the cheapest way that the members allow.
