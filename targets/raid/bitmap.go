@@ -53,6 +53,40 @@ func newBitmap(t *target) *bitmap {
 	}
 }
 
+// keepsBitmap reports whether the bitmap is kept on disk. A journal tells more than it would, so that with one there is none.
+func (t *target) keepsBitmap() bool { return t.hasMeta() && t.cfg.journal == "" }
+
+// loadBitmap reads the bitmap if the array had one.
+func (t *target) loadBitmap(ctx context.Context, found []loaded, freshest int) error {
+	if t.bitmap == nil {
+		return nil
+	}
+	if !t.keepsBitmap() {
+		return t.oldBitmap(ctx, found, freshest)
+	}
+	if found[freshest].super.level == 0 {
+		t.bitmap.fill()
+		return nil
+	}
+	err := t.bitmap.load(ctx, found, freshest)
+	t.bitmap.trusted = t.bitmap.trusted && !t.converted
+	return err
+}
+
+// oldBitmap reads what a crash left in the bitmap of an array that had no journal before. The first superblocks that are written with one make it count no more.
+func (t *target) oldBitmap(ctx context.Context, found []loaded, freshest int) error {
+	if t.members[freshest].meta.Sectors() < mapper.SectorsOf(superBlock+bitmapPageSize) {
+		return nil
+	}
+	b := newBitmap(t)
+	err := b.load(ctx, found, freshest)
+	if err == nil && b.trusted {
+		b.trusted, b.whole = false, false
+		t.bitmap = b
+	}
+	return err
+}
+
 // fill sets all bits, as md does with a bitmap that it makes.
 func (b *bitmap) fill() {
 	setBits(b.image)
@@ -181,7 +215,7 @@ func (b *bitmap) begin(ctx context.Context, from, to mapper.Sector) error {
 	version := b.version
 	settled := b.durable >= version
 	b.mu.Unlock()
-	if settled || !b.t.hasMeta() {
+	if settled || !b.t.keepsBitmap() {
 		return nil
 	}
 	if err := b.write(ctx, version); err != nil {
@@ -375,7 +409,7 @@ func (b *bitmap) touchHeader() uint64 {
 // clean clears the bits of regions that nobody writes, if all members hold what was written there. In a hurry it
 // does not wait for a region to be quiet for a while.
 func (b *bitmap) clean(ctx context.Context, hurry bool) error {
-	if !b.t.hasMeta() || b.t.reshaping.Load() != nil || b.t.lost() > 0 || !b.mark(hurry) {
+	if !b.t.keepsBitmap() || b.t.reshaping.Load() != nil || b.t.lost() > 0 || !b.mark(hurry) {
 		return nil
 	}
 	if err := b.t.flushData(ctx); err != nil {

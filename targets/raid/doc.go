@@ -34,6 +34,8 @@
 //	raid10_use_near_sets      far copies rotate among all members
 //	data_offset SECTORS       room on each member for a reshape: see Reshape. A multiple of 8, at least 32
 //	delta_disks N             of parity: adds N members, or removes them if it is less than 0
+//	journal_dev DISK          of parity: a journal that closes the write hole, of 4 MiB at least. It must stay with the array: see Journal
+//	journal_mode WORD         writethrough, or writeback; after journal_dev
 //
 // An array of Linux software RAID has a target of its own, md, to which its superblocks say all else; `dmfs open` makes the table:
 //
@@ -74,26 +76,41 @@
 // To add members the data must be at data_offset before, with room in front. That is for the segments below to arrange, as LVM does: lay room that
 // is at the end before the rest. A table that asks is refused without room, while members are missing or not in sync, and if chunks do not fit.
 //
+// # Journal
+//
+// With a journal what is written to an array with parity is in it before the members get it, so that a crash leaves no row half written: even when a member is lost
+// at the same time, what was flushed or not written to stays what it was. There is no bitmap then, and nothing to resync after a crash. With writethrough
+// a write is complete when the members have it, with writeback when the journal has it; the members get it later, and reads see it at once. Both are durable
+// then, and a flush has nothing to do.
+//
+//	[devices.safe]
+//	table = "0 409600 raid raid5_ls 5 128 journal_dev log journal_mode writeback 3 meta0 data0 meta1 data1 meta2 data2"
+//
+// After a crash the next table must have the journal: without it, what only that holds is lost. A table that is suspended or removed leaves an empty
+// one. When the journal fails, writes fail and reads go on; what was in memory only gets to the members, and the next table may do without journal_dev. While
+// members are missing or being filled writeback works as writethrough, and a table that asks for it is refused.
+//
 // # Status and messages
 //
-//	TYPE MEMBERS LETTERS DONE/TOTAL ACTION MISMATCHES OFFSET -
+//	TYPE MEMBERS LETTERS DONE/TOTAL ACTION MISMATCHES OFFSET JOURNAL
 //
 // LETTERS has one for each member: A, a while it is not in sync, D after it failed, - if it is not there. ACTION is idle, frozen,
 // resync (redundancy is made to agree), recover (a member is filled), check, repair or
 // reshape, when DONE is what was moved. MISMATCHES is how many sectors the last check found
-// wrong. The messages check and repair look at all redundancy, repair makes it agree; idle stops that, frozen stops everything; resync and
+// wrong. JOURNAL is A with writethrough, a with writeback, D after it failed, - if there is none. The messages check and repair look at all redundancy, repair makes it agree; idle stops that, frozen stops everything; resync and
 // recover try again what failed. The end of each, and a failure of a member, is an event.
 //
 // # Limits
 //
 // Requests are cut at chunks, of parity at rows of chunks. A row that is written as a whole is written without reading; of a part, what is cheaper is
 // read: what is overwritten and parity, or the rest of the row. At most 128 KiB of each member are in memory for one row. Discards go to the members of
-// raid0, raid1 and raid10, if all disks support them. At most 253 members.
+// raid0, raid1 and raid10, if all disks support them. At most 253 members, 203 with a journal. With writeback as many pages of 4096 bytes of each
+// chunk are in memory as stripe_cache says, or a quarter of the journal; while the journal is full, writes wait.
 //
 // # Layout
 //
 // Where sectors lie is md's, member by member and byte by byte (layout.go). P is the sum of a row, Q the sum of each chunk times a power of {02} over
-// the polynomial 0x11d. The superblock and the bitmap are described in format.go.
+// the polynomial 0x11d. The superblock and the bitmap are described in format.go, the journal in journalformat.go.
 //
 // # Ordering and crashes
 //
@@ -105,6 +122,8 @@
 //  5. The superblocks of a takeover are written twice before the first write (takeover.go).
 //  6. A reshape overwrites nothing that its position in the superblocks does not cover (reshape.go).
 //  7. How far a resync or rebuild is, is written after a flush of what it wrote.
+//  8. With a journal, data and parity are durable there before the members get either (journal.go, cache.go), and are replayed before
+//     the array is used (replay.go).
 //
 // While a member of a parity array is missing, a crash amid a write may damage the chunk of that member in the same row, as in md without
 // a journal: the write hole. Without metadata devices nothing is remembered: after a crash a resync has to be asked for, with sync or the message
@@ -116,8 +135,17 @@
 //
 // # Differences from the kernel
 //
-//   - journal_dev and journal_mode are refused. So are reshapes of raid10, raid1 by delta_disks, and parity arrays of two members but to add some. raid10 that
-//     is being reshaped is refused, too.
+//   - Reshapes of raid10, raid1 by delta_disks, and of parity arrays of two members but to add some are refused. raid10 that is being reshaped is refused, too.
+//   - The log in a journal begins anew in the first block each time. The kernel's goes around in a ring of which dm-raid does not remember the beginning, so that the
+//     kernel replays at each start what was written after the first one, over all that was written since, and loses what it logged once it went
+//     around. Such journals are replayed from their last start here, and searched for the beginning of the ring. After several starts by the kernel
+//     blocks of an earlier one cannot be told from those of the last if that wrote less: before dmfs opens such an array, remove it in the kernel and write
+//     zeroes to the first 4096 bytes of the journal.
+//   - A journal is replayed at the first resume; the kernel does so when a table is loaded, also below one that is in use.
+//   - The write that finds out that the journal failed fails; the kernel's is carried out, and may be undone by what the journal still holds of the same stripe.
+//   - Members of an array with a journal can be rebuilt, and an interrupted resync goes on. The kernel refuses both.
+//   - A read-only table with a journal that may hold something is refused.
+//   - The uuid of the array is zeroes in dm-raid, so that a journal of another one is only refused if it names sectors that are not there.
 //   - A table that asks for a reshape without room is refused. The kernel keeps the old geometry, without a word, or starts what a crash would destroy.
 //   - The position of a reshape is made durable after each step, at most 512 KiB of each member, before anybody writes to what it moved.
 //   - While members are removed the table's length stays: what is behind the end fails. The kernel makes the device smaller, and larger again only by the

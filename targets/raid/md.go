@@ -269,7 +269,7 @@ func (x *mdArray) mdRegion(s *md.Super, disk mapper.Disk) (mapper.Sector, error)
 
 // show makes the disks that the target below is to have.
 func (x *mdArray) show(ctx context.Context, a *md.Array, inner mapper.Spec, h *mdHost) (list []*mdMetadata, err error) {
-	c, err := parse(inner)
+	c, err := parse(inner, noJournal)
 	if err != nil {
 		return nil, err
 	}

@@ -23,7 +23,11 @@ func newTarget(ctx context.Context, h mapper.Host, s mapper.Spec) (mapper.Target
 
 // build makes a target of what table line and metadata say.
 func build(ctx context.Context, h mapper.Host, s mapper.Spec) (*target, error) {
-	c, err := parse(s)
+	var log mapper.Disk
+	c, err := parse(s, func(name string) (err error) {
+		log, err = openJournal(ctx, h, name)
+		return err
+	})
 	if c != nil {
 		for _, note := range c.notes {
 			h.Logf("%s", note)
@@ -49,6 +53,11 @@ func build(ctx context.Context, h mapper.Host, s mapper.Spec) (*target, error) {
 	}
 	if t.cur == nil {
 		t.cur = &plane{target: t, geo: t.geo, offset: t.super.offset}
+	}
+	if log != nil {
+		if err := t.takeJournal(log); err != nil {
+			return nil, err
+		}
 	}
 	t.logCapabilities()
 	return t, nil
@@ -333,7 +342,7 @@ func (t *target) loadSupers(ctx context.Context) ([]loaded, error) {
 
 // metaSectors returns how many sectors of metadata a member needs, in blocks of 4096 bytes.
 func (t *target) metaSectors() mapper.Sector {
-	if t.geo.level == 0 {
+	if t.geo.level == 0 || !t.keepsBitmap() {
 		return mapper.SectorsOf(superBlock)
 	}
 	return mapper.SectorsOf(superBlock) + mapper.SectorsOf(int64(bitmapBytes(t.regions())))
@@ -378,6 +387,9 @@ func (t *target) assembleFound(ctx context.Context, found []loaded) error {
 	}
 	ref := found[freshest].super
 	converts, asks := t.converts(&ref), t.asksReshape(&ref)
+	if t.cfg.journal != "" && (converts || asks) {
+		return journaled(converts)
+	}
 	if err := t.takeSpares(&ref, found); err != nil {
 		return err
 	}
@@ -433,20 +445,6 @@ func (t *target) assembleFound(ctx context.Context, found []loaded) error {
 	}
 	t.stale = t.stale || t.super.failed != ref.failed || t.bitmap != nil && t.bitmap.whole
 	return nil
-}
-
-// loadBitmap reads the bitmap if the array had one.
-func (t *target) loadBitmap(ctx context.Context, found []loaded, freshest int) error {
-	if t.bitmap == nil {
-		return nil
-	}
-	if found[freshest].super.level == 0 {
-		t.bitmap.fill()
-		return nil
-	}
-	err := t.bitmap.load(ctx, found, freshest)
-	t.bitmap.trusted = t.bitmap.trusted && !t.converted
-	return err
 }
 
 // assembleNew makes an array whose members all have blank metadata.

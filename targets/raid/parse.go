@@ -30,13 +30,22 @@ type config struct {
 	format   int
 	offset   mapper.Sector // data_offset
 	delta    int           // delta_disks
-	disks    []string      // pairs of names
+	journal  string        // the disk of journal_dev, "" if none
+	back     bool          // journal_mode writeback
+	find     func(journal string) error
+	disks    []string // pairs of names
 	layout10 uint32
 	notes    []string // what the kernel logs about the line
 }
 
 // leastChunk is the smallest chunk in sectors.
 const leastChunk = 8
+
+// Modes of a journal.
+const (
+	writethrough = "writethrough"
+	writeback    = "writeback"
+)
 
 // leastRoom is the least room on each member for a reshape, in sectors.
 const leastRoom = 32
@@ -51,12 +60,13 @@ func number(s string) (int, bool) {
 	return int(n), err == nil && !strings.Contains(s, "_")
 }
 
-// parse checks the shape of a table line, in the kernel's order. What it returns with an error has only notes. It allocates no more than the line has arguments.
-func parse(s mapper.Spec) (*config, error) {
+// parse checks the shape of a table line, in the kernel's order: find is asked for the disk of a journal when it is named. What parse returns with an error
+// has only notes. It allocates no more than the line has arguments.
+func parse(s mapper.Spec, find func(journal string) error) (*config, error) {
 	if len(s.Args) == 0 {
 		return nil, mapper.BadArg("No arguments", "want TYPE PARAMETERS CHUNK [OPTIONS] MEMBERS (METADATA DATA)*")
 	}
-	c := &config{typ: typeNamed(raidTypes, s.Args[0]), given: make(map[string]bool), cache: 256, copies: 2}
+	c := &config{typ: typeNamed(raidTypes, s.Args[0]), given: make(map[string]bool), cache: 256, copies: 2, find: find}
 	if c.typ == nil && s.Type == mdInner {
 		c.typ = typeNamed(mdTypes, s.Args[0])
 	}
@@ -164,7 +174,6 @@ func (c *config) once(key, reason string) error {
 
 // option reads one option with its value.
 func (c *config) option(key, value string) error {
-	parity := c.typ.parity > 0
 	switch key {
 	case "raid10_format":
 		if err := c.once(key, "Only one 'raid10_format' argument pair allowed"); err != nil {
@@ -180,12 +189,26 @@ func (c *config) option(key, value string) error {
 		c.format = format
 		return nil
 	case "journal_dev":
-		if !parity {
+		if err := c.once(key, "Only one raid4/5/6 set journaling device allowed"); err != nil {
+			return err
+		}
+		if c.typ.parity == 0 {
 			return mapper.BadArg("'journal_dev' is an invalid parameter for this RAID type", "")
 		}
-		return mapper.BadArg("raid4/5/6 journal is not supported", "leave journal_dev out, or use the kernel for this array")
+		c.journal = value
+		return c.find(value)
 	case "journal_mode":
-		return mapper.BadArg("raid4/5/6 'journal_mode' is invalid without 'journal_dev'", "")
+		if !c.given["journal_dev"] {
+			return mapper.BadArg("raid4/5/6 'journal_mode' is invalid without 'journal_dev'", "journal_dev comes first")
+		}
+		if err := c.once(key, "Only one raid4/5/6 'journal_mode' argument allowed"); err != nil {
+			return err
+		}
+		c.back = strings.EqualFold(value, writeback)
+		if !c.back && !strings.EqualFold(value, writethrough) {
+			return mapper.BadArg("Invalid 'journal_mode' argument", "%q: want %s or %s", value, writethrough, writeback)
+		}
+		return nil
 	}
 	n, ok := number(value)
 	if !ok {
@@ -362,9 +385,9 @@ func (c *config) checkFlags() error {
 	case 10:
 		allowed += "nosync raid10_copies raid10_format raid10_use_near_sets "
 	case 5:
-		allowed += "nosync stripe_cache "
+		allowed += "nosync stripe_cache journal_dev journal_mode "
 	case 6:
-		allowed += "stripe_cache "
+		allowed += "stripe_cache journal_dev journal_mode "
 	}
 	for key := range c.given {
 		if !strings.Contains(allowed, key+" ") {
@@ -374,8 +397,8 @@ func (c *config) checkFlags() error {
 	return nil
 }
 
-// options returns the options in the order in which the kernel shows them.
-func (c *config) options() []string {
+// options returns the options in the order in which the kernel shows them. journal is how the disk of a journal is shown.
+func (c *config) options(journal string) []string {
 	var words []string
 	add := func(key string, n uint64) {
 		if c.given[key] {
@@ -411,6 +434,12 @@ func (c *config) options() []string {
 		words = append(words, "delta_disks", strconv.Itoa(c.delta))
 	}
 	add("data_offset", uint64(c.offset))
+	if c.given["journal_dev"] {
+		words = append(words, "journal_dev", journal)
+	}
+	if c.given["journal_mode"] {
+		words = append(words, "journal_mode", map[bool]string{false: writethrough, true: writeback}[c.back])
+	}
 	if c.given["raid10_use_near_sets"] {
 		words = append(words, "raid10_use_near_sets")
 	}

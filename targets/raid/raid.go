@@ -28,6 +28,7 @@ type target struct {
 	bitmap   *bitmap       // nil for raid0
 	unsynced atomic.Bool   // some of the array may differ from its redundancy: see synced
 	cur      *plane        // where things are; during a reshape, where they go
+	journal  *journal      // of a parity array, or nil
 	slots    chan struct{} // a token for each column of a parity array that may be in memory
 	busy     atomic.Int64  // requests from above since the syncer looked
 
@@ -109,6 +110,9 @@ func (t *target) place(s mapper.Sector) (*member, mapper.Sector) {
 // Submit carries r out.
 func (t *target) Submit(ctx context.Context, r mapper.Request) error {
 	if r.Op == mapper.OpFlush {
+		if t.journal != nil && !t.journal.dead.Load() {
+			return nil // what returned is durable in the journal
+		}
 		return t.flush(ctx, r)
 	}
 	switch {
@@ -146,8 +150,13 @@ func (t *target) submitParity(ctx context.Context, r mapper.Request) error {
 	if r.End() > t.geo.array { // a table may be longer while members are removed
 		return mapper.ErrIO
 	}
-	if r.Op == mapper.OpRead {
+	switch {
+	case r.Op == mapper.OpRead && t.journal != nil:
+		return t.cur.readJournaled(ctx, r)
+	case r.Op == mapper.OpRead:
 		return t.cur.readParity(ctx, r)
+	case t.journal != nil:
+		return t.cur.writeJournaled(ctx, r)
 	}
 	return t.cur.writeParity(ctx, r)
 }
@@ -226,6 +235,9 @@ func (t *target) Areas() []mapper.Area {
 			areas = append(areas, mapper.Area{Disk: m.data, Start: start, Len: end - start})
 		}
 	}
+	if t.journal != nil {
+		areas = append(areas, mapper.Area{Disk: t.journal.disk, Len: t.journal.size})
+	}
 	return areas
 }
 
@@ -259,7 +271,11 @@ func (t *target) Table(bool) []string {
 	t.mu.Lock()
 	c, chunk := t.cfg, t.geo.chunk
 	t.mu.Unlock()
-	options := c.options()
+	journal := ""
+	if t.journal != nil {
+		journal = mapper.DiskName(t.journal.disk)
+	}
+	options := c.options(journal)
 	words := append([]string{c.typ.name, strconv.Itoa(1 + len(options)), strconv.FormatUint(uint64(chunk), 10)}, options...)
 	words = append(words, strconv.Itoa(len(t.members)))
 	name := func(d mapper.Disk) string {

@@ -110,7 +110,7 @@ func (t *target) setDead(m *member) {
 // writeGeneration writes one generation of metadata.
 func (t *target) writeGeneration(s superblock, except *member) (bad *member, err error) {
 	ctx := context.Background()
-	if t.bitmap != nil {
+	if t.bitmap != nil && t.keepsBitmap() {
 		if bad, err := t.bitmap.writeOnce(ctx, t.bitmap.touchHeader(), except); bad != nil {
 			return bad, err
 		}
@@ -164,6 +164,9 @@ func (t *target) failed(m *member) bool {
 	m.dead.Store(true)
 	t.host.Event()
 	t.interrupt()
+	if t.journal != nil {
+		t.journal.wake()
+	}
 	return true
 }
 
@@ -197,6 +200,13 @@ func (t *target) PreResume(ctx context.Context) error {
 	}
 	t.mu.Lock()
 	t.unsynced.Store(t.syncedTo != done || t.bitmap != nil && t.bitmap.needs > 0)
+	t.mu.Unlock()
+	if first && t.journal != nil {
+		if err := t.journal.recover(ctx); err != nil {
+			return err
+		}
+	}
+	t.mu.Lock()
 	t.resumed = !t.readOnly
 	t.mu.Unlock()
 	if t.readOnly {
@@ -286,6 +296,9 @@ func (t *target) Resume() {
 func (t *target) run() {
 	t.background.Start(t.syncLoop)
 	t.background.Start(t.cleanLoop)
+	if t.journal != nil && t.journal.back {
+		t.background.Start(t.journal.cacheLoop)
+	}
 }
 
 // PreSuspend stops what runs in the background. Requests that are under way complete.
@@ -306,7 +319,15 @@ func (t *target) PostSuspend(ctx context.Context) error {
 	t.mu.Lock()
 	t.sync.suspended = true
 	t.mu.Unlock()
-	if t.geo.level == 0 || t.readOnly || !t.hasMeta() {
+	if t.geo.level == 0 || t.readOnly {
+		return nil
+	}
+	if t.journal != nil {
+		if err := t.journal.empty(ctx); err != nil {
+			return err
+		}
+	}
+	if !t.hasMeta() {
 		return nil
 	}
 	if err := t.bitmap.clean(ctx, true); err != nil {

@@ -44,7 +44,20 @@ func (t *target) Status(context.Context, bool) (string, error) {
 	if s.last == check || s.action == check {
 		mismatches = s.mismatches
 	}
-	return fmt.Sprintf("%s %d %s %d/%d %s %d %d -", name, g.members, t.letters(action, t.syncedUpTo() == done), min(synced, total), total, action, mismatches, offset), nil
+	return fmt.Sprintf("%s %d %s %d/%d %s %d %d %s", name, g.members, t.letters(action, t.syncedUpTo() == done), min(synced, total), total, action, mismatches, offset, t.journal.letter()), nil
+}
+
+// letter returns what status lines say of a journal, which may be nil.
+func (j *journal) letter() string {
+	switch {
+	case j == nil:
+		return "-"
+	case j.dead.Load():
+		return "D"
+	case j.back:
+		return "a"
+	}
+	return "A"
 }
 
 // letters returns a letter for each member; inSync says that all of the array was in sync once.

@@ -104,7 +104,7 @@ func TestTakeover(t *testing.T) {
 
 // membersOf returns the number of members that a line names.
 func (a *array) membersOf(args []string) int {
-	c, err := parse(mapper.Spec{Len: a.setup.Len, Args: args})
+	c, err := parse(mapper.Spec{Len: a.setup.Len, Args: args}, noJournal)
 	if err != nil {
 		a.t.Fatal(err)
 	}
