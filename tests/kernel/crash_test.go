@@ -28,6 +28,7 @@ type crashLoad struct {
 	step    func(m *crashMachine)
 	look    string        // steps of the scenario, after its disks
 	used    mapper.Sector // of its device, if not all
+	hashed  string        // how the names of disks begin that are to hold the same in the end
 	heavy   bool          // only if states are asked for: the kernel of the guest hangs now and then in md
 }
 
@@ -163,6 +164,11 @@ var crashLoads = map[string]crashLoad{
 	"reshape-layout": reshapeLoad(3, 3, "raid5_ls 3 16", "raid5_rs 5 32", "", "raid5_rs 3 32"),
 	"reshape-grow":   reshapeLoad(3, 4, "raid5_ls 3 16", "raid5_ls 7 16", "delta_disks 1", "raid5_ls 3 16"),
 	"reshape-shrink": reshapeLoad(5, 4, "raid6_nc 3 16", "raid6_nc 7 16", "delta_disks -1", "raid6_nc 3 16"),
+	// And replays journals.
+	"raid-journal":      journalLoad("raid5_ls", 3, "writethrough"),
+	"raid-journal-six":  journalLoad("raid6_nr", 4, "writethrough"),
+	"raid-journal-back": journalLoad("raid5_ra", 3, "writeback"),
+	"raid-journal-both": journalLoad("raid6_zr", 4, "writeback"),
 	// And with takeovers while the member that came is filled.
 	"takeover": {
 		heavy: true,
@@ -227,6 +233,26 @@ func reshapeLoad(before, after int, made, asks, option, runs string) crashLoad {
 	}
 	load.used = dev * mapper.Sector(min(before, after)-parity)
 	load.look = create(all, runs, "", there) + fmt.Sprintf("\nuntil r %d/%d\nuntil r idle\nread r 0 %d\n", dev, dev, load.used)
+	return load
+}
+
+// journalLoad is an array with a journal that is full now and then. Its members hold the same once the journal is replayed.
+func journalLoad(kind string, members int, mode string) crashLoad {
+	const dev = 1024
+	load := crashLoad{heavy: true, hashed: "data", disks: []string{"log"}, sectors: []mapper.Sector{8192}, step: func(m *crashMachine) { m.use("r", false) }}
+	parity := int(kind[4]-'0') - 4
+	var here, there string
+	for i := range members {
+		load.disks = append(load.disks, fmt.Sprintf("meta%d", i), fmt.Sprintf("data%d", i))
+		load.sectors = append(load.sectors, 64, dev)
+		here += fmt.Sprintf(" 7:%d 7:%d", 2*i+1, 2*i+2)
+		there += fmt.Sprintf(" @meta%d@ @data%d@", i, i)
+	}
+	create := func(journal, legs string) string {
+		return fmt.Sprintf("create r 0 %d raid %s 7 16 region_size 64 journal_dev %s journal_mode %s %d%s", dev*(members-parity), kind, journal, mode, members, legs)
+	}
+	load.setUp = []string{create("7:0", here), "until r idle", fmt.Sprintf("until r %d/%d", dev, dev), "fill r"}
+	load.look = create("@log@", there) + fmt.Sprintf("\nuntil r idle\nread r 0 %d\nremove r\n", dev*(members-parity))
 	return load
 }
 
@@ -315,7 +341,11 @@ func lookBoth(t *testing.T, name string, load crashLoad, power *mappertest.Power
 	var text strings.Builder
 	text.WriteString("# what a power cut left\n")
 	for i, d := range power.Disks() {
-		fmt.Fprintf(&text, "disk %s %d metadata\n", load.disks[i], load.sectors[i])
+		kind := " metadata"
+		if load.hashed != "" && strings.HasPrefix(load.disks[i], load.hashed) {
+			kind = ""
+		}
+		fmt.Fprintf(&text, "disk %s %d%s\n", load.disks[i], load.sectors[i], kind)
 		data := make([]byte, d.Sectors().Bytes())
 		err := d.Submit(context.Background(), mapper.Request{Op: mapper.OpRead, Count: d.Sectors(), Data: data})
 		if err := errors.Join(err, os.WriteFile(filepath.Join(left, load.disks[i]), data, 0o600)); err != nil {
@@ -337,8 +367,11 @@ func lookBoth(t *testing.T, name string, load crashLoad, power *mappertest.Power
 	if err != nil {
 		return err
 	}
-	none := &scenario.Differences{}
-	return errors.Join(none.Compare(name, "process", want, got), thinCheck(name, after))
+	differences, err := scenario.LoadDifferences(filepath.Join(scenario.Dir(), "differences.toml"))
+	if err != nil {
+		return err
+	}
+	return errors.Join(differences.Compare(name, "process", want, got), thinCheck(name, after))
 }
 
 // thinCheck runs thin_check on the metadata in a directory, where it is installed and there are some.
