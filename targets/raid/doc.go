@@ -33,7 +33,7 @@
 //	raid10_format WORD        near, far or offset
 //	raid10_use_near_sets      far copies rotate among all members
 //	data_offset SECTORS       room on each member for a reshape: see Reshape. A multiple of 8, at least 32
-//	delta_disks N             of parity: adds N members, or removes them if it is less than 0
+//	delta_disks N             of parity: adds N members, or removes them if it is less than 0. Of raid1: the last N are new
 //	journal_dev DISK          of parity: a journal that closes the write hole, of 4 MiB at least. It must stay with the array: see Journal
 //	journal_mode WORD         writethrough, or writeback; after journal_dev
 //
@@ -75,6 +75,9 @@
 //
 // To add members the data must be at data_offset before, with room in front. That is for the segments below to arrange, as LVM does: lay room that
 // is at the end before the rest. A table that asks is refused without room, while members are missing or not in sync, and if chunks do not fit.
+//
+// A raid1 gets members by delta_disks, too: they are filled when the next table is loaded, without it. It gives members up to a table without them;
+// delta_disks below 0 changes nothing, as in the kernel.
 //
 // # Journal
 //
@@ -135,7 +138,7 @@
 //
 // # Differences from the kernel
 //
-//   - Reshapes of raid10, raid1 by delta_disks, and of parity arrays of two members but to add some are refused. raid10 that is being reshaped is refused, too.
+//   - Reshapes of raid10 are refused, and raid10 that is being reshaped. The kernel adds members, and changes chunks and near to offset and back.
 //   - The log in a journal begins anew in the first block each time. The kernel's goes around in a ring of which dm-raid does not remember the beginning, so that the
 //     kernel replays at each start what was written after the first one, over all that was written since, and loses what it logged once it went
 //     around. Such journals are replayed from their last start here, and searched for the beginning of the ring. After several starts by the kernel

@@ -158,6 +158,9 @@ func devSectors(c *config, length mapper.Sector) (mapper.Sector, error) {
 	case 1:
 		return length, nil
 	case 10:
+		if c.delta < 0 {
+			return 0, mapper.BadArg("Bogus raid10 data copies or delta disks", "delta_disks %d: members of a raid10 cannot be removed", c.delta)
+		}
 		if length > mapper.MaxSectors/mapper.Sector(c.copies) {
 			return 0, mapper.BadArg(reason, "%d sectors are too many", length)
 		}
@@ -387,6 +390,9 @@ func (t *target) assembleFound(ctx context.Context, found []loaded) error {
 	}
 	ref := found[freshest].super
 	converts, asks := t.converts(&ref), t.asksReshape(&ref)
+	if err := t.checkLegs(&ref); err != nil {
+		return err
+	}
 	if t.cfg.journal != "" && (converts || asks) {
 		return journaled(converts)
 	}

@@ -255,7 +255,7 @@ func (c *config) numeric(key string, n int) error {
 		if abs := max(n, -n); abs < 1 || abs > maxMembers-2*max(c.typ.parity, 1) {
 			return mapper.BadArg("Too many delta_disk requested", "%d", n)
 		}
-		if c.typ.level == 1 || c.typ.level == 10 {
+		if c.typ.level == 10 && n > 0 {
 			return reshapes("delta_disks %d of a %s", n, c.typ.name)
 		}
 		c.delta = n

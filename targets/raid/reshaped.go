@@ -218,8 +218,6 @@ func (rs *reshape) check(s *superblock) error {
 		return reshapes("it needs room on each member: data_offset tells how much")
 	case s.delta < 0 && s.newOffset < s.offset || s.delta > 0 && s.newOffset > s.offset || backwards != rs.backwards:
 		return reshapes("from %d members at %d to %d at %d: data moves the other way", rs.old.geo.members, s.offset, rs.now.geo.members, s.newOffset)
-	case rs.now.geo.members < 3 && s.delta == 0:
-		return reshapes("of two members: take the array over to another level")
 	case s.reshape%rs.unit() != 0 || s.reshape > max(rs.end, rs.final()) || s.array != rs.end && s.array != rs.old.geo.array:
 		return mapper.BadArg("Failed to run raid array", "a reshape cannot be at sector %d of %d", s.reshape, s.array)
 	}

@@ -85,9 +85,9 @@ func TestReshapeRefused(t *testing.T) {
 		{"missing", five, 1536, line("raid5_rs 16", "region_size 64 data_offset 64", 0, -1, 2), unix.EPERM, "Can't reshape degraded raid set"},
 		{"below two", five, 1536, line("raid5_ls 16", "region_size 64 delta_disks -2 data_offset 64", 0, 1, 2), unix.EINVAL, "Reshape check failed"},
 		{"raid10", line("raid10 16", "region_size 64", 0, 1), 768, line("raid10 32", "region_size 64", 0, 1), unix.EPERM, "Reshape not supported"},
-		{"raid1", line("raid1 0", "region_size 64", 0, 1), 768, line("raid1 0", "region_size 64 delta_disks 1", 0, 1, 2), unix.EPERM, "Reshape not supported"},
+		{"raid1", line("raid1 0", "region_size 64", 0, 1), 768, line("raid1 0", "region_size 64 delta_disks 2", 0, 1, 2), unix.EINVAL, invalid},
+		{"raid1 with none", line("raid1 0", "region_size 64", 0, 1), 768, line("raid1 0", "region_size 64 delta_disks 1", 0, 1), unix.EPERM, "Reshape not supported"},
 		{"size", five, 768, line("raid5_rs 16", "region_size 64 data_offset 64", 0, 1, 2), unix.EPERM, "Reshape not supported"},
-		{"two members", line("raid5_ls 16", "region_size 64", 0, 1), 768, line("raid5_n 16", "region_size 64 data_offset 64", 0, 1), unix.EPERM, "Reshape not supported"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			array := mapper.Sector(768)

@@ -30,6 +30,8 @@ func (t *target) Status(context.Context, bool) (string, error) {
 		action, synced = moves, rs.done(mapper.Sector(rs.pos.Load()))
 	case s.action != "":
 		action, synced = s.action, s.at
+	case t.awaitsTable() && t.recovering() != nil:
+		action, synced = recover, 0
 	case s.request != "":
 		action, synced = s.request, 0 // it is about to begin
 	}

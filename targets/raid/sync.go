@@ -83,7 +83,7 @@ func (t *target) nextAction() string {
 		return moves
 	case t.unsynced.Load() && t.canResync(lost) && !t.sync.stuck(resync):
 		return resync
-	case t.recovering() != nil && !t.sync.stuck(recover):
+	case t.recovering() != nil && !t.awaitsTable() && !t.sync.stuck(recover):
 		return recover
 	}
 	return t.sync.request

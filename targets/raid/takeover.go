@@ -27,6 +27,21 @@ func (t *target) converts(s *superblock) bool {
 	return s.level != t.geo.level || s.level == 1 && s.members != uint32(t.geo.members)
 }
 
+// awaitsTable reports whether members that the table added with delta_disks are filled only when one without it is loaded.
+func (t *target) awaitsTable() bool { return t.geo.level == 1 && t.cfg.delta > 0 }
+
+// checkLegs looks at delta_disks of a raid1 whose superblock is ref. Members are removed by a table without them.
+func (t *target) checkLegs(ref *superblock) error {
+	switch delta := t.cfg.delta; {
+	case t.geo.level != 1 || ref.level != 1:
+	case delta < 0 && int(ref.members) == len(t.members):
+		t.host.Logf("Failed to check/start reshape, continuing without change")
+	case delta > 0 && int(ref.members)+delta != len(t.members):
+		return reshapes("the array has %d members, and the table %d with delta_disks %d", ref.members, len(t.members), delta)
+	}
+	return nil
+}
+
 // takeover decides whether the array of ref can be what the table says. It changes nothing.
 func (t *target) takeover(ref *superblock, found []loaded) error {
 	g := &t.geo
