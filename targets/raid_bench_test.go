@@ -107,12 +107,13 @@ func BenchmarkRaidSync(b *testing.B) {
 		if !strings.Contains(c.table, " raid raid") || strings.Contains(c.name, "lacks") || c.name == "raid0" {
 			continue
 		}
+		size := int64(strings.Count(c.table, "@") / 2 * 64 << 20)
+		if c.name == "raid1" {
+			size = 2 * 192 << 20
+		}
 		b.Run(c.name+"/check", func(b *testing.B) {
 			d := fileDevice(b, c.table)
-			b.SetBytes(int64(strings.Count(c.table, "@") / 2 * 64 << 20))
-			if c.name == "raid1" {
-				b.SetBytes(2 * 192 << 20)
-			}
+			b.SetBytes(size)
 			b.ResetTimer()
 			for range b.N {
 				if _, err := d.Message(context.Background(), 0, []string{"check"}); err != nil {
@@ -121,9 +122,31 @@ func BenchmarkRaidSync(b *testing.B) {
 				awaitIdle(b, d)
 			}
 		})
+		b.Run(c.name+"/rebuild", func(b *testing.B) {
+			d := fileDevice(b, c.table)
+			specs, err := mapper.ParseTable(rebuilding(d.Table(mapper.LiveSlot, true, true)[0].Params))
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.SetBytes(size)
+			b.ResetTimer()
+			for range b.N {
+				if err := d.Replace(context.Background(), specs, false); err != nil {
+					b.Fatal(err)
+				}
+				awaitIdle(b, d)
+			}
+		})
 	}
 }
 
+// rebuilding returns a table for the arguments of an array, which have no options, that fills the second member.
+func rebuilding(args string) string {
+	words := strings.Fields(args)
+	return fmt.Sprint("0 393216 raid ", words[0], " 3 ", words[2], " rebuild 1 ", strings.Join(words[3:], " "))
+}
+
+// awaitIdle waits until nothing is done, and all members are in sync.
 func awaitIdle(b *testing.B, d *mapper.Device) {
 	b.Helper()
 	for ; ; time.Sleep(time.Millisecond) {
@@ -131,7 +154,7 @@ func awaitIdle(b *testing.B, d *mapper.Device) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if slices.Contains(strings.Fields(lines[0].Params), "idle") {
+		if words := strings.Fields(lines[0].Params); slices.Contains(words, "idle") && !strings.Contains(words[2], "a") {
 			return
 		}
 	}
