@@ -49,9 +49,23 @@ func (s *supervisor) open(c *call, dir, name, flags uint64) {
 		s.answer(c, unix.EEXIST)
 	case f.block():
 		s.openDevice(c, f.node.number, int(flags))
+	case f.node == terminalsNode:
+		s.openTerminal(c, flags)
 	default:
 		s.openCharacter(c, &f, flags)
 	}
+}
+
+// openTerminal opens a new pseudo-terminal, of those of the surroundings: the session has their /dev/pts, so its own terminals and the one that
+// its user sits at are found there alike.
+func (s *supervisor) openTerminal(c *call, flags uint64) {
+	fd, err := unix.Open("/dev/ptmx", int(flags)&(unix.O_ACCMODE|unix.O_NONBLOCK)|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		s.answer(c, caller.Errno(err))
+		return
+	}
+	defer unix.Close(fd) //nolint:errcheck // the caller has it
+	s.listener.AnswerFD(&c.Call, fd, flags&unix.O_CLOEXEC != 0)
 }
 
 // openCharacter opens a control file. What callers get is the empty file that stands for it, which is known by its inode; whatever

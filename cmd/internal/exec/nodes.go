@@ -21,6 +21,7 @@ type node struct {
 var (
 	controlNode     = node{unix.S_IFCHR, number{miscMajor, controlMinor}}
 	loopControlNode = node{unix.S_IFCHR, number{miscMajor, 237}}
+	terminalsNode   = node{unix.S_IFCHR, number{5, 2}} // /dev/ptmx
 )
 
 const (

@@ -73,7 +73,7 @@ func makeDirs(dir int, name string) error {
 
 // start makes what does not change.
 func (t *tree) start() error {
-	static := map[string]node{"mapper/control": controlNode, "loop-control": loopControlNode}
+	static := map[string]node{"mapper/control": controlNode, "loop-control": loopControlNode, "ptmx": terminalsNode}
 	for name, n := range static {
 		if err := t.s.nodes.ensure(name, n); err != nil {
 			return &os.PathError{Op: "mknod", Path: "/dev/" + name, Err: err}

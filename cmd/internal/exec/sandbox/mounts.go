@@ -205,9 +205,10 @@ func procPaths() []string {
 }
 
 // forwarded are the entries of /dev that a session shares with its surroundings: terminals, memory, and character devices that
-// have nothing to do with disks. The others, disks among them, it does not see.
+// have nothing to do with disks. The others, disks among them, it does not see. /dev/ptmx is not among them: it makes terminals in the pts
+// beside it, and a file that is mounted alone has nothing beside it. The supervisor opens it.
 var forwarded = []string{
-	"null", "zero", "full", "random", "urandom", "tty", "console", "ptmx", "pts", "shm", "mqueue", "hugepages", "fuse", "kvm", "net", "log",
+	"null", "zero", "full", "random", "urandom", "tty", "console", "pts", "shm", "mqueue", "hugepages", "fuse", "kvm", "net", "log",
 	"fd", "stdin", "stdout", "stderr", "core", "kmsg",
 }
 
