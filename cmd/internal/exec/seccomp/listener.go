@@ -1,6 +1,7 @@
 package seccomp
 
 import (
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -48,12 +49,12 @@ type Listener struct{ fd int }
 func NewListener(fd int) *Listener {
 	l := &Listener{fd}
 	// Where the kernel can (6.6), whoever is answered runs on the processor of the one who answers, and the other way round.
-	_ = l.control(requestSetFlags, unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
+	_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(fd), requestSetFlags, unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
 	return l
 }
 
-func (l *Listener) control(request, arg uintptr) unix.Errno {
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), request, arg)
+func (l *Listener) control(request uintptr, arg unsafe.Pointer) unix.Errno {
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), request, uintptr(arg))
 	return errno
 }
 
@@ -61,7 +62,7 @@ func (l *Listener) control(request, arg uintptr) unix.Errno {
 // more, that there will be none; EINTR that it is to be tried again.
 func (l *Listener) Receive(c *Call) error {
 	*c = Call{}
-	if errno := l.control(unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(c))); errno != 0 {
+	if errno := l.control(unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(c)); errno != 0 {
 		return errno
 	}
 	return nil
@@ -91,7 +92,7 @@ func (l *Listener) Over(milliseconds int) (bool, error) {
 
 // Valid reports whether c's caller still waits. A caller's memory that was read before belonged to it then.
 func (l *Listener) Valid(c *Call) bool {
-	return l.control(requestIDValid, uintptr(unsafe.Pointer(&c.id))) == 0
+	return l.control(requestIDValid, unsafe.Pointer(&c.id)) == 0
 }
 
 // Continue has the kernel carry c out. That the caller has died is no error, here and below.
@@ -108,25 +109,35 @@ func (l *Listener) Answer(c *Call, value int64, errno unix.Errno) {
 }
 
 func (l *Listener) respond(r response) {
-	_ = l.control(unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&r)))
+	_ = l.control(unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r))
 }
 
-// AnswerFD has c return a descriptor of its own for the file that fd is here.
+// AnswerFD has c return a descriptor of its own for the file that fd is here, in two steps: the caller takes the descriptor, and is told its number.
+// The kernel offers both as one, but when that one is interrupted the caller may go on with descriptor 0 and without the file. A signal between the
+// two steps does no worse than to have the first begin anew, and leave the caller a descriptor more than he knows; so signals wait.
 func (l *Listener) AnswerFD(c *Call, fd int, closeOnExec bool) {
-	a := addition{id: c.id, flags: unix.SECCOMP_ADDFD_FLAG_SEND, source: uint32(fd)}
+	a := addition{id: c.id, source: uint32(fd)}
 	if closeOnExec {
 		a.newFlags = unix.O_CLOEXEC
 	}
-	errno := l.control(requestAddFD, uintptr(unsafe.Pointer(&a)))
-	if errno == unix.EINVAL { // before Linux 5.14 in two steps
-		a.flags = 0
-		n, _, failed := unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), requestAddFD, uintptr(unsafe.Pointer(&a)))
-		if errno = failed; errno == 0 {
-			l.Answer(c, int64(n), 0)
-			return
-		}
+	n, errno := l.add(&a)
+	if errno != unix.ENOENT { // he has died
+		l.Answer(c, int64(n), errno) // an error is that he has too many files open
 	}
-	if errno != 0 && errno != unix.ENOENT {
-		l.Answer(c, 0, errno) // the caller has too many files open
+}
+
+// add gives a caller a descriptor and returns its number.
+func (l *Listener) add(a *addition) (uintptr, unix.Errno) {
+	// Go interrupts threads by the dozen. This one stays locked to its goroutine.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all, before unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i] = ^all.Val[i]
 	}
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &before); err == nil {
+		defer unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil) //nolint:errcheck // it cannot fail if the first did not
+	}
+	n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), requestAddFD, uintptr(unsafe.Pointer(a)))
+	return n, errno
 }
