@@ -317,3 +317,23 @@ func TestExecKpartx(t *testing.T) {
 		says(t, out, "sda1 : 0 4096 /dev/sda 2048", "sda2", "stamp", "loop0p1")
 	})
 }
+
+// A loop device has the logical block that losetup is told, on a part of a file and on another loop device, and takes whole blocks alone.
+func TestExecLoopBlocks(t *testing.T) {
+	forEach(t, "losetup blockdev dmsetup", func(t *testing.T, b *bench) {
+		b.stamps("stamps", 64)
+		b.file("a.img", strings.Repeat("\x00", 100<<10+512))
+		out := b.session("", `
+			losetup -b 4096 /dev/loop3 a.img; blockdev --getss --getpbsz --getsize64 /dev/loop3; cat /sys/block/loop3/queue/logical_block_size
+			dd if=stamps of=/dev/loop3 bs=4k count=5 seek=1 conv=notrunc oflag=direct status=none; dd if=a.img bs=4k skip=1 count=5 status=none | cmp -n 20480 - stamps
+			dmsetup create m --table '0 16 linear /dev/loop3 8'; dmsetup create n --table '0 12 linear /dev/loop3 0' || echo not whole blocks
+			blockdev --getss /dev/mapper/m; dmsetup remove m
+			truncate -s 200K a.img; losetup -c /dev/loop3; blockdev --getsize64 --getss /dev/loop3
+			losetup -b 512 /dev/loop3; blockdev --getss /dev/loop3; losetup -b 2048 -o 4096 --sizelimit 16384 /dev/loop4 /dev/loop3; blockdev --getss --getsize64 /dev/loop4
+			losetup -nO OFFSET,SIZELIMIT,LOG-SEC /dev/loop4; cmp -n 16384 /dev/loop4 stamps
+			losetup -b 4096 -o 512 /dev/loop5 a.img || echo not aligned; losetup -b 8192 /dev/loop5 a.img || echo too large
+			losetup --direct-io=on /dev/loop3 || echo not direct; losetup -P /dev/loop5 a.img || echo no partitions; losetup -d /dev/loop4; losetup -d /dev/loop3`)
+		says(t, out, "+ cat", "\n4096\n4096\n102400\n+", "\n4096\n+ dd", "not whole blocks", "\n4096\n+ dmsetup remove", "\n204800\n4096\n", "\n512\n", "\n2048\n16384\n", "not aligned",
+			"too large", "not direct", "no partitions")
+	})
+}

@@ -196,8 +196,7 @@ func (l loop) Status() (loopdev.Status, error) {
 	if unix.Stat(s.File, &st) == nil {
 		s.Dev, s.Inode = st.Dev, st.Ino
 	}
-	start, err := l.offset(d)
-	s.Offset = start
+	s.Offset, s.Block, err = l.layout(d)
 	if l.isLimited(d) {
 		s.SizeLimit = uint64(mapper.Sector(d.Sectors).Bytes())
 	}
@@ -210,19 +209,27 @@ func (l loop) isLimited(d *device) bool {
 	return l.limit[d.ID] || strings.HasPrefix(d.UUID, loopUUID+limited)
 }
 
-// offset returns where in its file a loop device begins, in bytes.
-func (l loop) offset(d *device) (uint64, error) {
+// layout returns where in its file a loop device begins and its logical block, both in bytes.
+func (l loop) layout(d *device) (offset uint64, block uint32, err error) {
 	text, err := l.s.mount.Do(l.ctx, "query name="+d.Name+" table")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	list, err := parseDocument(text)
 	if err != nil || len(list) != 1 || len(list[0].Table) != 1 {
-		return 0, fmt.Errorf("%s is no loop device: %w", d.Name, unix.ENXIO)
+		return 0, 0, fmt.Errorf("%s is no loop device: %w", d.Name, unix.ENXIO)
 	}
-	params := list[0].Table[0].Params
-	start, err := mapper.ParseSector(params[strings.LastIndexByte(params, ' ')+1:])
-	return uint64(start.Bytes()), err
+	words, err := mapper.SplitArgs(list[0].Table[0].Params)
+	if err != nil || len(words) < 2 {
+		return 0, 0, fmt.Errorf("%s is no loop device: %w", d.Name, unix.ENXIO)
+	}
+	start, err := mapper.ParseSector(words[1])
+	if len(words) > 2 && err == nil {
+		var sectors mapper.Sector
+		sectors, err = mapper.ParseSector(words[2])
+		block = uint32(sectors.Bytes())
+	}
+	return uint64(start.Bytes()), block, err
 }
 
 // backing returns what a device stands on that stands for a file: the file, or a device node.
@@ -303,19 +310,25 @@ func (l loop) load(d *device, table string, readOnly bool) error {
 	return err
 }
 
-// loopTable returns the table of a loop device on a disk of so many bytes.
+// loopTable returns the table of a loop device on a disk of so many bytes: one whose blocks are larger than sectors takes whole blocks alone.
 func loopTable(disk string, size int64, s loopdev.Status) (string, error) {
-	if s.Offset%mapper.SectorSize != 0 || s.Offset > uint64(max(size, 0)) {
+	unit := uint64(max(s.Block, mapper.SectorSize))
+	if s.Offset%unit != 0 || s.Offset > uint64(max(size, 0)) {
 		return "", unix.EINVAL
 	}
-	start, n := mapper.SectorsOf(int64(s.Offset)), mapper.SectorsOf(size-int64(s.Offset))
+	bytes := uint64(size) - s.Offset
 	if s.SizeLimit != 0 {
-		n = min(n, mapper.Sector(s.SizeLimit/mapper.SectorSize))
+		bytes = min(bytes, s.SizeLimit)
 	}
-	if n == 0 {
+	start, n := mapper.SectorsOf(int64(s.Offset)), mapper.SectorsOf(int64(bytes-bytes%unit))
+	switch {
+	case n == 0:
 		return "", unix.EINVAL
+	case unit == mapper.SectorSize:
+		return fmt.Sprintf("0 %d linear %s %d", n, mapper.QuoteArg(disk), start), nil
 	}
-	return fmt.Sprintf("0 %d linear %s %d", n, mapper.QuoteArg(disk), start), nil
+	block := mapper.SectorsOf(int64(unit))
+	return fmt.Sprintf("0 %d ebs %s %d %d %d", n, mapper.QuoteArg(disk), start, block, block), nil
 }
 
 // disk returns what the mount calls the file that a descriptor of the caller's is of, its size in bytes, and whether it can only be read.
@@ -367,6 +380,7 @@ func (l loop) SetStatus(status loopdev.Status) error {
 	if err != nil {
 		return err
 	}
+	status.Block = have.Block
 	if have.Offset != status.Offset || have.SizeLimit != status.SizeLimit {
 		l.mu.Lock()
 		l.limit[d.ID] = status.SizeLimit != 0
@@ -410,13 +424,22 @@ func (l loop) reload(d *device, status loopdev.Status) error {
 }
 
 // Resize implements loopdev.Loop.
-func (l loop) Resize() error {
+func (l loop) Resize() error { return l.change(func(*loopdev.Status) {}) }
+
+// SetBlock implements loopdev.Loop.
+func (l loop) SetBlock(bytes uint32) error {
+	return l.change(func(s *loopdev.Status) { s.Block = bytes })
+}
+
+// change has a loop device be what it is, with a change, on the file as it is.
+func (l loop) change(f func(s *loopdev.Status)) error {
 	d, err := l.bound()
 	if err != nil {
 		return err
 	}
 	status, err := l.Status()
 	if err == nil {
+		f(&status)
 		err = l.reload(d, status)
 	}
 	_, failed := l.s.refresh(l.ctx)

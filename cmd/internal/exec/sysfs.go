@@ -77,7 +77,7 @@ func (s *supervisor) describe(d *device, holders []string) map[string]string {
 // describeLoop adds what /sys tells of a loop device that is bound.
 func (s *supervisor) describeLoop(d *device, files map[string]string) {
 	l := loop{loops: s.loops, ctx: s.ctx, n: d.number.minor}
-	offset, _ := l.offset(d) // it may be gone, and then this is rewritten
+	offset, _, _ := l.layout(d) // it may be gone, and then this is rewritten
 	limit := int64(0)
 	if l.isLimited(d) {
 		limit = mapper.Sector(d.Sectors).Bytes()

@@ -24,6 +24,7 @@ type Status struct {
 	Dev, Inode uint64 // of the file
 	Offset     uint64 // bytes
 	SizeLimit  uint64 // bytes; 0 if there is none
+	Block      uint32 // logical block in bytes; 0 for the smallest
 	ReadOnly   bool
 	AutoClear  bool // it is unbound by the last close
 }
@@ -33,9 +34,10 @@ type Loop interface {
 	Number() uint32
 	Status() (Status, error)
 	Bind(fd uint32, s Status) error
-	SetStatus(s Status) error // of File, Offset, SizeLimit and AutoClear
+	SetStatus(s Status) error // of Offset, SizeLimit and AutoClear
 	Clear() error
 	Resize() error // it takes the size that its file has
+	SetBlock(bytes uint32) error
 }
 
 // A Control is all loop devices of a session.
@@ -96,21 +98,33 @@ func Ioctl(l Loop, m caller.Memory, request uint32, arg uint64) unix.Errno {
 		return setStatus(l, m, arg, request == unix.LOOP_SET_STATUS64)
 	case unix.LOOP_SET_CAPACITY:
 		return caller.Errno(l.Resize())
-	case unix.LOOP_SET_BLOCK_SIZE, unix.LOOP_SET_DIRECT_IO:
-		return setting(l, request, arg)
+	case unix.LOOP_SET_BLOCK_SIZE:
+		if !isBlock(arg) {
+			return unix.EINVAL
+		}
+		return caller.Errno(l.SetBlock(uint32(arg)))
+	case unix.LOOP_SET_DIRECT_IO:
+		return direct(l, arg)
 	}
 	return unix.ENOTTY
 }
 
-// setting accepts what is so anyway.
-func setting(l Loop, request uint32, arg uint64) unix.Errno {
+// minBlock and maxBlock bound a logical block in bytes.
+const minBlock, maxBlock = 512, 4096
+
+func isBlock(bytes uint64) bool {
+	return bytes >= minBlock && bytes <= maxBlock && bytes&(bytes-1) == 0
+}
+
+// direct accepts what is so anyway. Otherwise it says what the kernel says of a file that cannot do direct I/O.
+func direct(l Loop, on uint64) unix.Errno {
 	if _, err := l.Status(); err != nil {
 		return caller.Errno(err)
 	}
-	if request == unix.LOOP_SET_BLOCK_SIZE && arg == 512 || request == unix.LOOP_SET_DIRECT_IO && arg == 0 {
-		return 0
+	if on != 0 {
+		return unix.EINVAL
 	}
-	return unix.EINVAL
+	return 0
 }
 
 // ControlIoctl carries out a request on c; value is what it returns.
@@ -133,13 +147,14 @@ func configure(l Loop, m caller.Memory, arg uint64) unix.Errno {
 		return e
 	}
 	fd, block := binary.NativeEndian.Uint32(p[:]), binary.NativeEndian.Uint32(p[4:])
-	if block != 0 && block != 512 {
+	if block != 0 && !isBlock(uint64(block)) {
 		return unix.EINVAL
 	}
 	s, e := decode64(p[configInfo:])
 	if e != 0 {
 		return e
 	}
+	s.Block = block
 	return caller.Errno(l.Bind(fd, s))
 }
 

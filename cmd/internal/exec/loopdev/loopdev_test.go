@@ -36,6 +36,7 @@ func (f *fake) Bind(fd uint32, s Status) error {
 func (f *fake) SetStatus(s Status) error { f.status = s; return nil }
 func (f *fake) Clear() error             { f.bound = false; return nil }
 func (f *fake) Resize() error            { f.said = "resize"; return nil }
+func (f *fake) SetBlock(n uint32) error  { f.said = fmt.Sprint("block ", n); return nil }
 
 func TestIoctl(t *testing.T) {
 	f, m := new(fake), make(callertest.Memory, 512)
@@ -47,6 +48,9 @@ func TestIoctl(t *testing.T) {
 	}
 	want(unix.LOOP_GET_STATUS, 0, unix.ENXIO)
 	want(unix.LOOP_GET_STATUS64, 0, unix.ENXIO)
+	binary.NativeEndian.PutUint32(m[4:], 8192)
+	want(unix.LOOP_CONFIGURE, 0, unix.EINVAL) // no such block
+	binary.NativeEndian.PutUint32(m[4:], 2048)
 	binary.NativeEndian.PutUint32(m, 7)
 	binary.NativeEndian.PutUint64(m[8+24:], 4096)
 	binary.NativeEndian.PutUint64(m[8+32:], 8192)
@@ -54,7 +58,7 @@ func TestIoctl(t *testing.T) {
 	copy(m[8+56:], "/a/file\x00rest")
 	want(unix.LOOP_CONFIGURE, 400, unix.EFAULT)
 	want(unix.LOOP_CONFIGURE, 0, 0)
-	if s := (Status{File: "/a/file", Offset: 4096, SizeLimit: 8192, ReadOnly: true, AutoClear: true}); f.status != s || f.said != "bind 7" {
+	if s := (Status{File: "/a/file", Offset: 4096, SizeLimit: 8192, Block: 2048, ReadOnly: true, AutoClear: true}); f.status != s || f.said != "bind 7" {
 		t.Errorf("%+v, %s", f.status, f.said)
 	}
 	want(unix.LOOP_CONFIGURE, 0, unix.EBUSY)
@@ -66,7 +70,12 @@ func TestIoctl(t *testing.T) {
 	}
 	want(unix.LOOP_GET_STATUS, 0, unix.EOVERFLOW)
 	want(unix.LOOP_SET_BLOCK_SIZE, 512, 0)
-	want(unix.LOOP_SET_BLOCK_SIZE, 4096, unix.EINVAL)
+	want(unix.LOOP_SET_BLOCK_SIZE, 4096, 0)
+	if f.said != "block 4096" {
+		t.Error(f.said)
+	}
+	want(unix.LOOP_SET_BLOCK_SIZE, 8192, unix.EINVAL)
+	want(unix.LOOP_SET_BLOCK_SIZE, 768, unix.EINVAL)
 	want(unix.LOOP_SET_DIRECT_IO, 1, unix.EINVAL)
 	want(unix.LOOP_SET_CAPACITY, 0, 0)
 	clear(m)
