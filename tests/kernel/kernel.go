@@ -208,6 +208,18 @@ func (g *Guest) Call(calls []ioctls.Call) ([]ioctls.Call, error) {
 	return ioctls.Parse(out)
 }
 
+// Shell runs a shell script as root, with the host's programs, and returns what it printed. It finds the images in $FROM, and
+// leaves what it is to leave in $TO. After an error the guest is of no use.
+func (g *Guest) Shell(script string, images Images) (out string, err error) {
+	g.last++
+	back, err := images.lend(g.base())
+	defer func() { err = errors.Join(err, back()) }()
+	if err != nil {
+		return "", err
+	}
+	return g.do("sh", script)
+}
+
 // base returns the path of the files of the last job, without what their names end with.
 func (g *Guest) base() string { return filepath.Join(g.dir, strconv.Itoa(g.last)) }
 

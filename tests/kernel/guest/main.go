@@ -3,8 +3,8 @@
 // It speaks with the host over its console, a line each: "play N" is answered with "played N". Scenario N is the file N.in of
 // the directory that the host gave in the kernel's command line as dmfs_job=DIR; what came of it is N.out, whose first line
 // is "played", "cannot: WHY" or "broken: WHY". Disks that find their content in N.from/NAME begin with that, and if there is
-// a directory N.to they are left there. "call N" is for a golden of package ioctls, whose calls are carried out. When the console
-// ends, the guest powers off.
+// a directory N.to they are left there. "call N" is for a golden of package ioctls, whose calls are carried out; "sh N" for a shell script, which
+// is told the two directories as FROM and TO. When the console ends, the guest powers off.
 package main
 
 import (
@@ -52,9 +52,9 @@ func run() error {
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		what, number, _ := strings.Cut(lines.Text(), " ")
-		do := map[string]func(*driver, string) string{"play": play, "call": callAll}[what]
+		do := map[string]func(*driver, string) string{"play": play, "call": callAll, "sh": shell}[what]
 		if do == nil {
-			return fmt.Errorf("%q: want play N or call N", lines.Text())
+			return fmt.Errorf("%q: want play N, call N or sh N", lines.Text())
 		}
 		if err := os.WriteFile(filepath.Join(job, number+".out"), []byte(do(d, number)), 0o644); err != nil {
 			return err
