@@ -277,7 +277,8 @@ type locks struct {
 	fd  int
 }
 
-// joinLocks makes the directory, unless another session has.
+// joinLocks makes the directory, unless another session has. What a session that was killed has left in it is nobody's: the number of its mount may
+// be another's by now.
 func joinLocks(dev uint64) (*locks, error) {
 	uid, parent := os.Geteuid(), os.TempDir()
 	for _, run := range []string{"/run", "/run/user/" + strconv.Itoa(uid)} { // the first is root's alone
@@ -299,8 +300,13 @@ func joinLocks(dev uint64) (*locks, error) {
 		if err != nil {
 			return nil, &os.PathError{Op: "open", Path: dir, Err: err}
 		}
+		alone := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil
 		var st, again unix.Stat_t
-		err = errors.Join(unix.Fstat(fd, &st), unix.Flock(fd, unix.LOCK_SH))
+		err = unix.Fstat(fd, &st)
+		if err == nil && alone && st.Uid == uint32(uid) {
+			empty(dir)
+		}
+		err = errors.Join(err, unix.Flock(fd, unix.LOCK_SH))
 		switch {
 		case err == nil && (st.Uid != uint32(uid) || st.Mode&0o077 != 0):
 			err = fmt.Errorf("%s belongs to somebody else", dir)
@@ -315,6 +321,14 @@ func joinLocks(dev uint64) (*locks, error) {
 		return &locks{dir, fd}, nil
 	}
 	return nil, fmt.Errorf("%s: %w", dir, unix.EBUSY)
+}
+
+// empty removes what is in a directory.
+func empty(dir string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		_ = os.RemoveAll(dir + "/" + e.Name()) // a few files, which would be taken for those of today
+	}
 }
 
 // leave removes the directory, unless another session uses it.

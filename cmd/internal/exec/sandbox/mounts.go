@@ -193,7 +193,26 @@ func buildRun(locks string) error {
 			return err
 		}
 	}
+	for name, mode := range monitor {
+		if err := shareFile(path.Join(locks, name), path.Join("/run", name), mode); err != nil {
+			return err
+		}
+	}
 	return os.Chmod("/run/lock", 0o1777)
+}
+
+// monitor is what dmeventd is found by, and keeps a second one from running: with the devices, the sessions on a mount share who monitors them.
+var monitor = map[string]uint32{"dmeventd-client": unix.S_IFIFO | 0o600, "dmeventd-server": unix.S_IFIFO | 0o600, "dmeventd.pid": unix.S_IFREG | 0o600}
+
+// shareFile has name be the file at source, which is made unless another session has.
+func shareFile(source, name string, mode uint32) error {
+	if err := unix.Mknod(source, mode, 0); err != nil && err != unix.EEXIST {
+		return &os.PathError{Op: "mknod", Path: source, Err: err}
+	}
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		return err
+	}
+	return bind(source, name)
 }
 
 func procPaths() []string {
@@ -228,7 +247,8 @@ func buildDev() error {
 	return nil
 }
 
-// lvmSettings suit a system without udev and without daemons. Whoever wants dmeventd asks for it with --config activation/monitoring=1.
+// lvmSettings suit a system without udev and without daemons. Whoever wants dmeventd asks for it with --config activation/monitoring=1, and has
+// dmeventd's own commands find what they are to do in /etc/lvm/lvmlocal.conf.
 const lvmSettings = `
 # Of the session of dmfs exec:
 activation { monitoring=0 udev_sync=0 udev_rules=0 verify_udev_operations=0 }
