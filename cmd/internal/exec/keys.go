@@ -22,15 +22,19 @@ var keyTypes = map[string]bool{"logon": true, "user": true}
 
 // keys are the keys that processes have added to their keyrings. Those of type logon the kernel shows to nobody, and a mount is
 // another process; so they are handed to the mount when they are added. It has them as long as the control file is open that they came
-// through, which is until their owner takes one of his keys back or ends.
+// through. A key in the keyring of a thread or a process, as cryptsetup's volume keys are, goes when its owner takes it back or ends. One in another
+// keyring outlives him, as with the kernel: it goes when anybody takes it back, or with the session.
 type keys struct {
 	s *supervisor
 
 	mu   sync.Mutex
-	open map[int][]ownKey // by process
+	open map[int][]ownKey // by process, or nobodys
 }
 
-// An ownKey is a key of a process that the mount has.
+// nobodys is the process of keys that are in no process's own keyring.
+const nobodys = 0
+
+// An ownKey is a key that the mount has.
 type ownKey struct {
 	kind, name string
 	fd         int // the control file that it came through
@@ -48,8 +52,13 @@ func (s *supervisor) addKey(c *call) {
 	if errno != 0 {
 		return
 	}
-	if pid := process(c.TID); pid != 0 {
-		s.keys.capture(c, pid, kind, name)
+	switch pid := process(c.TID); int32(c.Args[4]) {
+	case unix.KEY_SPEC_THREAD_KEYRING, unix.KEY_SPEC_PROCESS_KEYRING:
+		if pid != 0 {
+			s.keys.capture(c, pid, kind, name)
+		}
+	default:
+		s.keys.capture(c, nobodys, kind, name)
 	}
 }
 
@@ -79,9 +88,10 @@ func (k *keys) capture(c *call, pid int, kind, name string) {
 		unix.Close(fd) //nolint:errcheck // the mount has no key
 		return
 	}
+	k.drop(nobodys, func(o ownKey) bool { return pid == nobodys && o.kind == kind && o.name == name }) // this one takes its place
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(k.open[pid]) == 0 {
+	if len(k.open[pid]) == 0 && pid != nobodys {
 		go k.watch(pid)
 	}
 	k.open[pid] = append(k.open[pid], ownKey{kind, name, fd})
@@ -92,13 +102,18 @@ func (s *supervisor) keyctl(c *call) {
 	defer s.pass(c)
 	switch int(int32(c.Args[0])) {
 	case unix.KEYCTL_REVOKE, unix.KEYCTL_UNLINK, unix.KEYCTL_INVALIDATE:
+	case unix.KEYCTL_CLEAR:
+		s.keys.drop(nobodys, func(ownKey) bool { return true }) // which of them were in that keyring is not known here
+		return
 	default:
 		return
 	}
 	// TYPE;UID;GID;PERMISSIONS;DESCRIPTION
 	text, err := unix.KeyctlString(unix.KEYCTL_DESCRIBE, int(int32(c.Args[1])))
 	if f := strings.SplitN(text, ";", 5); err == nil && len(f) == 5 {
-		s.keys.drop(process(c.TID), func(o ownKey) bool { return o.kind == f[0] && o.name == f[4] })
+		this := func(o ownKey) bool { return o.kind == f[0] && o.name == f[4] }
+		s.keys.drop(process(c.TID), this)
+		s.keys.drop(nobodys, this)
 	}
 }
 
