@@ -95,8 +95,9 @@ func letters(i uint32) string {
 
 // A world is the devices of a mount, as they were when it was looked at last.
 type world struct {
-	m     *mount
-	major uint32 // of mapped devices, as callers see it
+	m       *mount
+	major   uint32     // of mapped devices, as callers see it
+	looking sync.Mutex // held from the question to the mount until what it said is known, so that nothing older takes the place of it; before mu
 
 	mu        sync.RWMutex // guards what follows
 	last      string       // what the mount said
@@ -112,6 +113,8 @@ func newWorld(m *mount, major uint32) *world {
 
 // look asks the mount what there is and reports whether that has changed.
 func (w *world) look(ctx context.Context) (changed bool, err error) {
+	w.looking.Lock()
+	defer w.looking.Unlock()
 	text, err := w.m.Do(ctx, "query")
 	if err != nil {
 		return false, err
