@@ -31,12 +31,13 @@ func TestExecBlocks(t *testing.T) {
 		out := b.session("--block a.img=data -b b.img=sdc -b ro.img", `
 			mkfs.ext4 -q /dev/data; e2fsck -fn /dev/sda; debugfs -w -R 'write stamps stamps' /dev/sda; blkid -o value -s TYPE /dev/sda
 			wipefs --noheadings -O type /dev/data; lsblk -nro NAME,MAJ:MIN,SIZE; blockdev --getsize64 /dev/sda; blockdev --getss --getpbsz --getra /dev/sda
+			blockdev --setra 1024 /dev/sda; blockdev --getra /dev/data; cat /sys/block/sda/queue/read_ahead_kb
 			dmsetup create up --table '0 65536 linear 8:0 0'; ls /sys/block/sda/holders; lsblk -nro NAME /dev/sda
 			mkfs.ext4 -q -F /dev/sda || echo in use
 			dmsetup remove up
 			printf x >/dev/sdc; blkdiscard -z /dev/sdc; cmp -n 4096 /dev/sdc /dev/zero
 			cat /proc/partitions /proc/devices`)
-		says(t, out, "ext4\n", "sda 8:0 32M", "sdc 8:32 4K", "33554432\n", "up", "in use", "8        0      32768 sda", "device-mapper")
+		says(t, out, "ext4\n", "sda 8:0 32M", "sdc 8:32 4K", "33554432\n", "\n1024\n+ cat", "\n512\n", "up", "in use", "8        0      32768 sda", "device-mapper")
 		b.run("e2fsck", "-fn", "a.img")
 		b.run("debugfs", "-R", "dump stamps out", "a.img")
 		b.run("cmp", "stamps", "out")

@@ -246,6 +246,25 @@ func (d disk) Geometry() [4]uint64 { return d.d.Geometry }
 // Serial implements blockdev.Device. It is the same each time that the same file is used.
 func (d disk) Serial() string { return serial(d.s.backing(d.d), d.d.node) }
 
+// ReadAhead implements blockdev.Device.
+func (d disk) ReadAhead() uint64 { return d.s.readAhead(d.d) }
+
+// SetReadAhead implements blockdev.Device.
+func (d disk) SetReadAhead(sectors uint64) {
+	d.s.ahead.Store(d.d.ID, sectors)
+	d.s.refreshing.Lock()
+	defer d.s.refreshing.Unlock()
+	_ = d.s.tree.update(false) // what cannot be shown is tried again
+}
+
+// readAhead returns what users of d are told to read ahead, in sectors.
+func (s *supervisor) readAhead(d *device) uint64 {
+	if sectors, ok := s.ahead.Load(d.ID); ok {
+		return sectors.(uint64)
+	}
+	return blockdev.ReadAhead
+}
+
 // work calls f with the device opened for writing.
 func (d disk) work(f func(fd int) error) error {
 	flags := unix.O_RDWR

@@ -61,6 +61,7 @@ type supervisor struct {
 	aliases    map[string]string // names in /dev that the user has given to disks
 	held       []int             // the disks of --block
 	devicesDir string
+	ahead      sync.Map // what tools have said to read ahead: sectors, uint64, by ID of the device, uint64
 
 	soon       chan struct{} // wakes watch
 	changed    atomic.Int64  // when a tool of the session changed a mapped device last, in nanoseconds since 1970

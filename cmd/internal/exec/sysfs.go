@@ -49,6 +49,8 @@ func (s *supervisor) describe(d *device, holders []string) map[string]string {
 	} {
 		files["queue/"+name] = strconv.FormatInt(n, 10) + "\n"
 	}
+	// There is no bdi/read_ahead_kb: what libdevmapper writes there nobody would see, and without it takes to ioctls.
+	files["queue/read_ahead_kb"] = strconv.FormatUint(s.readAhead(d)/2, 10) + "\n"
 	if l.VolatileCache {
 		files["queue/write_cache"] = "write back\n"
 	}
@@ -104,7 +106,6 @@ func plain(node string, n number, sectors uint64) map[string]string {
 		"inflight":          "       0        0\n",
 		"uevent":            fmt.Sprintf("MAJOR=%d\nMINOR=%d\nDEVNAME=%s\nDEVTYPE=disk\n", n.major, n.minor, node),
 		"subsystem":         link + "/sys/class/block",
-		"bdi/read_ahead_kb": "128\n",
 		"holders/":          "",
 		"slaves/":           "",
 	}

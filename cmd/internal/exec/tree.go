@@ -121,7 +121,7 @@ func (t *tree) update(names bool) error {
 	gone := maps.Clone(t.shown)
 	for _, d := range devices {
 		delete(gone, d.ID)
-		above := fmt.Sprint(holders[d.node], t.s.loops.isCleared(d))
+		above := fmt.Sprint(holders[d.node], t.s.loops.isCleared(d), t.s.readAhead(d))
 		have := t.shown[d.ID]
 		if have != nil && have.d == d && have.beside == above {
 			continue
@@ -137,6 +137,7 @@ func (t *tree) update(names bool) error {
 	}
 	for id, old := range gone {
 		delete(t.shown, id)
+		t.s.ahead.Delete(id)
 		if t.s.world.at(old.d.number) == nil {
 			t.removeDevice(old)
 			if n := old.d.number; n.major == loopMajor && t.s.loops.exists(n.minor) {

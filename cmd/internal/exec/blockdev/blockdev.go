@@ -18,6 +18,10 @@ type Device interface {
 	Limits() control.Limits
 	Geometry() [4]uint64 // cylinders, heads, sectors, start; zeroes if none was set
 	Serial() string
+	// ReadAhead is what the device's users are told to read ahead, in sectors. Nothing else comes of it: what is read through a mount
+	// the kernel reads ahead as it does of files.
+	ReadAhead() uint64
+	SetReadAhead(sectors uint64)
 	Discard(off, n int64) error
 	Zero(off, n int64) error
 	Flush() error
@@ -42,8 +46,8 @@ const (
 	sgIO             = 0x2285
 )
 
-// readAheadSectors is what the kernel reads ahead of a device if nobody says otherwise.
-const readAheadSectors = 256
+// ReadAhead is what the kernel reads ahead of a device if nobody says otherwise, in sectors.
+const ReadAhead = 256
 
 // blockSize is what the page cache of a device works with: a page.
 const blockSize = 4096
@@ -70,10 +74,14 @@ func Ioctl(d Device, m caller.Memory, request uint32, arg uint64) unix.Errno {
 		return c.put16(1)
 	case blkBszGet:
 		return c.put32(blockSize)
-	case blkBszSet, unix.BLKRASET, unix.BLKFRASET:
+	case blkBszSet:
 		return 0 // it says how to cache, and nothing is cached
+	case unix.BLKRASET, unix.BLKFRASET:
+		const page = blockSize / mapper.SectorSize
+		c.d.SetReadAhead(c.arg - c.arg%page)
+		return 0
 	case unix.BLKRAGET, unix.BLKFRAGET:
-		return c.put64(readAheadSectors)
+		return c.put64(c.d.ReadAhead())
 	case unix.BLKSECTGET:
 		return c.put16(0xffff)
 	case blkGetZoneSize, blkGetNrZones:

@@ -16,6 +16,7 @@ type fake struct {
 	limits   control.Limits
 	geometry [4]uint64
 	said     string
+	more     uint64 // read ahead than usual
 }
 
 func (*fake) Size() (int64, error)         { return 1 << 20, nil }
@@ -23,6 +24,8 @@ func (f *fake) ReadOnly() bool             { return f.readOnly }
 func (f *fake) Limits() control.Limits     { return f.limits }
 func (f *fake) Geometry() [4]uint64        { return f.geometry }
 func (*fake) Serial() string               { return "SERIAL" }
+func (f *fake) ReadAhead() uint64          { return 256 + f.more }
+func (f *fake) SetReadAhead(n uint64)      { f.more = n - 256 }
 func (f *fake) Discard(off, n int64) error { f.said = fmt.Sprint("discard ", off, " ", n); return nil }
 func (f *fake) Zero(off, n int64) error {
 	f.said = fmt.Sprint("zero ", off, " ", n)
@@ -48,6 +51,9 @@ func TestNumbers(t *testing.T) {
 		if e := Ioctl(f, m[:1], tt.request, 0); e != unix.EFAULT {
 			t.Errorf("%#x into memory that is not there: %v", tt.request, e)
 		}
+	}
+	if e := Ioctl(f, nil, unix.BLKRASET, 771); e != 0 || f.ReadAhead() != 768 {
+		t.Errorf("read ahead %d, %v, want whole pages", f.ReadAhead(), e)
 	}
 	if e := Ioctl(f, nil, 0x5401, 0); e != unix.ENOTTY {
 		t.Errorf("a terminal's request: %v", e)
