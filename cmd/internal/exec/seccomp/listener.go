@@ -82,11 +82,11 @@ func (l *Listener) AwaitEnd() error {
 func (l *Listener) Over(milliseconds int) (bool, error) {
 	for {
 		fds := []unix.PollFd{{Fd: int32(l.fd)}} // hang-ups are always told
-		n, err := unix.Poll(fds, milliseconds)
-		if err == unix.EINTR {
-			continue
+		_, err := unix.Poll(fds, milliseconds)
+		if err == unix.EINTR || err == nil && fds[0].Revents&^unix.POLLHUP != 0 {
+			continue // a signal while others have the listener is told as POLLERR
 		}
-		return n > 0, err
+		return fds[0].Revents&unix.POLLHUP != 0, err
 	}
 }
 
