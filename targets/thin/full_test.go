@@ -296,6 +296,10 @@ func TestSwappedDisks(t *testing.T) {
 	if n := b.meta.(*mappertest.Disk).Counts().Writes + b.data.(*mappertest.Disk).Counts().Writes; n != before {
 		t.Errorf("%d writes", n-before)
 	}
+	// Where the data of that pool has no room, its metadata is what an earlier pool has left.
+	later := newBench(t, b.meta, mappertest.NewDisk("7:1", 4096), mappertest.NewDisk("7:2", 1000))
+	later.create("pool", "0 4096 thin-pool 7:1 7:0 128 0")
+	later.close()
 }
 
 // A read-only pool is resumed with a larger table, and does not grow.

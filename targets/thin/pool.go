@@ -169,13 +169,18 @@ func newPool(ctx context.Context, f *family, h mapper.Host, meta, data mapper.Di
 	return p, nil
 }
 
-// refuseSwapped looks for the metadata of a pool on the data disk: whoever gave the two disks in the wrong order would lose it.
+// refuseSwapped looks for the metadata of a pool on the data disk, whose data would have room on the metadata disk: whoever gave the two
+// disks in the wrong order would lose it. What is left of an earlier pool is of another size.
 func (p *pool) refuseSwapped(ctx context.Context) error {
 	store := pdata.NewStore(p.data, nil)
 	if store.Blocks() == 0 {
 		return nil
 	}
-	if _, blank, err := readSuper(ctx, store); err == nil && !blank {
+	s, blank, err := readSuper(ctx, store)
+	if err != nil || blank {
+		return nil
+	}
+	if room := uint64(p.meta.Sectors()) / uint64(max(s.blockSectors, 1)); uint64(s.data.Blocks) <= room {
 		return mapper.BadArg("Error creating metadata object", "the metadata disk is blank, and the data disk holds the metadata of a pool: are they swapped?")
 	}
 	return nil
