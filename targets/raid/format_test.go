@@ -176,6 +176,15 @@ func TestLayout10(t *testing.T) {
 				}
 				checkLayout10(t, &g, fmt.Sprintf("format %d, %d copies, %d members", format, copies, n))
 			}
+			for rows := range mapper.Sector(2 * copies) { // the last one may have room for less than a chunk's copies
+				array := (rows + 1) * mapper.Sector(n) / mapper.Sector(copies) * 8
+				g := newGeometry(10, layout10(formatNear, copies, false), n, 0, 8, (rows+1)*8, array)
+				if !g.check10() || g.fillsRows() != ((rows+1)*mapper.Sector(n)%mapper.Sector(copies) == 0) {
+					t.Errorf("%d copies, %d members, %d rows: refused, or its last row is taken for what it is not", copies, n, rows+1)
+					continue
+				}
+				checkLayout10(t, &g, fmt.Sprintf("%d copies, %d members, %d rows", copies, n, rows+1))
+			}
 		}
 	}
 }
@@ -196,6 +205,13 @@ func checkLayout10(t *testing.T, g *geometry, name string) {
 		}
 		if len(members) != g.near*g.far {
 			t.Fatalf("%s: sector %d is on %d members", name, s, len(members))
+		}
+	}
+	for m := range g.members {
+		for at := mapper.Sector(0); at < g.dev; at += g.chunk {
+			if s, ok := g.holds(m, at); ok != used[place{m, at}] {
+				t.Fatalf("%s: sector %d of member %d holds %d %v", name, at, m, s, ok)
+			}
 		}
 	}
 }

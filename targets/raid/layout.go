@@ -204,7 +204,18 @@ func (g *geometry) check10() bool {
 	if g.dev%g.chunk != 0 || g.dev/g.chunk%mapper.Sector(g.far) != 0 {
 		return false
 	}
-	return g.dev*mapper.Sector(g.members) == g.array*mapper.Sector(copies)
+	return g.array%g.chunk == 0 && g.dev == memberSectors(g.array, g.chunk, copies, g.members)
+}
+
+// memberSectors returns how much a raid10 uses of each member. Near copies may leave the last row of chunks half empty.
+func memberSectors(array, chunk mapper.Sector, copies, members int) mapper.Sector {
+	n := mapper.Sector(members)
+	return (array/chunk*mapper.Sector(copies) + n - 1) / n * chunk
+}
+
+// fillsRows reports whether copies are in the last row of all members, as dm-raid wants it.
+func (g *geometry) fillsRows() bool {
+	return g.level != 10 || g.dev*mapper.Sector(g.members) == g.array*mapper.Sector(g.near*g.far)
 }
 
 // A place is a sector of a member.

@@ -87,7 +87,7 @@ func loseDuringSync(t *testing.T, s mappertest.Setup, members int, state string,
 // openQuietly makes a target whose syncer does not run.
 func (a *array) openQuietly(args []string) {
 	a.t.Helper()
-	got, err := newTarget(context.Background(), &mappertest.Host{Disks: a.disks}, mapper.Spec{Len: a.setup.Len, Args: args})
+	got, err := newTarget(context.Background(), &mappertest.Host{Disks: a.disks}, specOf(a.setup.Len, args))
 	if err != nil {
 		a.t.Fatal(err)
 	}

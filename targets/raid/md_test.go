@@ -13,7 +13,7 @@ import (
 	"dmfs/targets/raid/md"
 )
 
-// An mdKind is an array of md that a test makes: 512 sectors of each member.
+// An mdKind is an array of md that a test makes.
 type mdKind struct {
 	version       string
 	level         int
@@ -21,27 +21,41 @@ type mdKind struct {
 	chunk         mapper.Sector
 	members, data int // data: how many members' worth
 	bitmap        bool
+	region        mapper.Sector // of the bitmap
+	short         mapper.Sector // how much less than mdMost is used of a member
 }
 
-const mdDev = 512 // sectors used of a member
+const mdMost = 512 // sectors used of a member, at most
+
+func (k mdKind) dev() mapper.Sector { return mdMost - k.short }
 
 func (k mdKind) String() string {
 	s := fmt.Sprintf("%s level %d layout %#x", k.version, k.level, k.layout)
 	if k.bitmap {
-		s += " bitmap"
+		s += fmt.Sprintf(" bitmap %d", k.region)
+	}
+	if k.short > 0 {
+		s += fmt.Sprintf(" %d sectors of %d members", k.dev(), k.members)
 	}
 	return s
 }
 
-func (k mdKind) array() mapper.Sector { return mdDev * mapper.Sector(k.data) }
+func (k mdKind) array() mapper.Sector {
+	if k.level == 10 && k.layout>>farShift == 1 {
+		return k.dev() / k.chunk * mapper.Sector(k.members) / mapper.Sector(k.layout&0xff) * k.chunk
+	}
+	return k.dev() * mapper.Sector(k.data)
+}
 
 // mdKinds have the levels and versions, with a bitmap and without.
 var mdKinds = []mdKind{
-	{"1.2", 1, 0, 0, 2, 1, true}, {"0.90", 1, 0, 0, 3, 1, false},
-	{"1.0", 5, leftSymmetric, 16, 3, 2, false}, {"1.2", 5, leftSymmetric, 16, 4, 3, true}, {"0.90", 5, rightAsymmetric, 16, 3, 2, false},
-	{"1.1", 6, leftSymmetric, 16, 4, 2, true}, {"1.2", 6, leftAsymmetric, 16, 5, 3, false}, {"1.2", 6, rightSymmetric, 16, 4, 2, false},
-	{"1.2", 6, rightAsymmetric, 16, 4, 2, false}, {"1.2", 6, parityFirst, 16, 4, 2, true}, {"1.2", 6, nContinue, 16, 4, 2, false},
-	{"1.2", 4, 0, 16, 3, 2, false}, {"1.2", 10, 0x102, 16, 4, 2, true}, {"1.2", 10, 0x201, 16, 4, 2, false}, {"1.2", 10, 0x10201, 16, 4, 2, false},
+	{"1.2", 1, 0, 0, 2, 1, true, 64, 0}, {"0.90", 1, 0, 0, 3, 1, false, 0, 0},
+	{"1.0", 5, leftSymmetric, 16, 3, 2, false, 0, 0}, {"1.2", 5, leftSymmetric, 16, 4, 3, true, 64, 0}, {"0.90", 5, rightAsymmetric, 16, 3, 2, false, 0, 0},
+	{"1.1", 6, leftSymmetric, 16, 4, 2, true, 64, 0}, {"1.2", 6, leftAsymmetric, 16, 5, 3, false, 0, 0}, {"1.2", 6, rightSymmetric, 16, 4, 2, false, 0, 0},
+	{"1.2", 6, rightAsymmetric, 16, 4, 2, false, 0, 0}, {"1.2", 6, parityFirst, 16, 4, 2, true, 64, 0}, {"1.2", 6, nContinue, 16, 4, 2, false, 0, 0},
+	{"1.2", 4, 0, 16, 3, 2, false, 0, 0}, {"1.2", 10, 0x102, 16, 4, 2, true, 64, 0}, {"1.2", 10, 0x201, 16, 4, 2, false, 0, 0}, {"1.2", 10, 0x10201, 16, 4, 2, false, 0, 0},
+	{"1.2", 5, leftSymmetric, 32, 3, 2, true, 8, 0}, {"1.2", 10, 0x102, 32, 3, 0, true, 8, 32}, {"1.1", 10, 0x102, 16, 5, 0, false, 0, 20},
+	{"0.90", 10, 0x103, 16, 4, 0, false, 0, 16},
 }
 
 // places returns where superblock, data and bitmap are on a member, and how large that is.
@@ -52,9 +66,9 @@ func (k mdKind) places() (super, data, bitmap, size mapper.Sector) {
 	case "1.0":
 		return 1024, 0, 1016, 1040
 	case "1.1":
-		return 0, 128, 8, 128 + mdDev
+		return 0, 128, 8, 128 + mdMost
 	}
-	return 8, 128, 16, 128 + mdDev
+	return 8, 128, 16, 128 + mdMost
 }
 
 // format writes the superblock of a member, and its bitmap.
@@ -67,7 +81,7 @@ func (k mdKind) format(ctx context.Context, disk mapper.Disk, place int, events 
 	sumAt, n := 216, 256+2*k.members
 	if k.version == "0.90" {
 		for word, v := range map[int]uint32{
-			2: 90, 5: 7, 7: uint32(k.level), 8: mdDev / 2, 10: uint32(k.members), 33: 1, 39: uint32(events), 41: uint32(events), 43: 1<<32 - 1,
+			2: 90, 5: 7, 7: uint32(k.level), 8: uint32(k.dev()) / 2, 10: uint32(k.members), 33: 1, 39: uint32(events), 41: uint32(events), 43: 1<<32 - 1,
 			64: k.layout, 65: uint32(k.chunk.Bytes()), 992: uint32(place), 995: uint32(place), 996: 6,
 		} {
 			put(4*word, v)
@@ -82,11 +96,11 @@ func (k mdKind) format(ctx context.Context, disk mapper.Disk, place int, events 
 		put(4, 1)
 		put(72, uint32(k.level))
 		put(76, k.layout)
-		put(80, mdDev)
+		put(80, uint32(k.dev()))
 		put(88, uint32(k.chunk))
 		put(92, uint32(k.members))
 		put(128, uint32(data))
-		put(136, mdDev)
+		put(136, mdMost)
 		put(144, uint32(super))
 		put(160, uint32(place))
 		le.PutUint64(b[200:], events)
@@ -111,12 +125,11 @@ func (k mdKind) format(ctx context.Context, disk mapper.Disk, place int, events 
 	err := write(super, b)
 	if k.bitmap {
 		page := make([]byte, 512)
-		region := mapper.Sector(64)
-		sync := mapper.Sector(mdDev)
+		sync := k.dev()
 		if k.level == 10 {
 			sync = k.array()
 		}
-		(&bitmapSuper{events: events, cleared: events, sectors: sync, regionBytes: uint32(region.Bytes()), sleep: 5}).encode(page)
+		(&bitmapSuper{events: events, cleared: events, sectors: sync, regionBytes: uint32(k.region.Bytes()), sleep: 5}).encode(page)
 		copy(page[8:], "array's identity")
 		clear(b)
 		copy(b, page)

@@ -196,7 +196,7 @@ func TestMDFailedStaysOut(t *testing.T) {
 func TestMDOldBitmap(t *testing.T) {
 	ctx, disk := context.Background(), mappertest.NewDisk("7:0", 80000)
 	const sectors, bitmapAt = 70000, 16 // a sector a region: three pages
-	k := mdKind{"1.2", 1, 0, 0, 2, 1, true}
+	k := mdKind{"1.2", 1, 0, 0, 2, 1, true, 64, 0}
 	if err := k.format(ctx, disk, 0, 5); err != nil {
 		t.Fatal(err)
 	}

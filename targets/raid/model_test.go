@@ -160,10 +160,20 @@ func kinds(members int) (list []mappertest.Setup) {
 		switch {
 		case typ.level == 5, typ.level == 6 && members >= 4:
 			add(typ.name+" 8", "region_size 16", n-mapper.Sector(typ.parity), 1)
+			if typ.layout == leftSymmetric || typ.layout == nContinue { // as md, with regions smaller than chunks
+				dev := rows * 32
+				list = append(list, setup(members, dev, dev*(n-mapper.Sector(typ.parity)), typ.name+" 32", "region_size 8", true))
+			}
 		case typ.name == "raid10":
 			for _, copies := range []mapper.Sector{2, 3} {
 				for _, format := range []string{"near", "far", "offset"} {
-					if n*8*rows%copies != 0 || copies > n || copies == 3 && n < 4 {
+					if copies > n || copies == 3 && n < 4 {
+						continue
+					}
+					if format == "near" {
+						list = append(list, ragged(members, int(rows), int(copies))...)
+					}
+					if n*8*rows%copies != 0 {
 						continue
 					}
 					dev := rows * chunk * copies
@@ -173,6 +183,19 @@ func kinds(members int) (list []mappertest.Setup) {
 		}
 	}
 	return list
+}
+
+// ragged are arrays of near copies whose last row of chunks is not full, and whose regions are smaller than chunks: those that only md makes.
+func ragged(members, rows, copies int) []mappertest.Setup {
+	const chunk = 16
+	for ; rows*members%copies == 0; rows++ {
+		if members%copies == 0 {
+			return nil
+		}
+	}
+	dev, array := mapper.Sector(rows*chunk), mapper.Sector(rows*members/copies*chunk)
+	options := fmt.Sprintf("region_size 8 raid10_copies %d raid10_format near", copies)
+	return []mappertest.Setup{setup(members, dev, array, "raid10 16", options, true)}
 }
 
 // losses are all sets of one or two members of n.
@@ -212,7 +235,7 @@ func loseAndReturn(t *testing.T, a *array, members int, lost []int) {
 	t.Helper()
 	args := without(a.setup.Args, members, lost)
 	if !a.tg.geo.survives(func(m int) bool { return !slices.Contains(lost, m) }) {
-		_, err := newTarget(context.Background(), &mappertest.Host{Disks: a.disks}, mapper.Spec{Len: a.setup.Len, Args: args})
+		_, err := newTarget(context.Background(), &mappertest.Host{Disks: a.disks}, specOf(a.setup.Len, args))
 		var arg *mapper.ArgError
 		if !errors.As(err, &arg) || arg.Reason != "Insufficient redundancy to activate array" {
 			t.Fatalf("without %v: %v, want a refusal", lost, err)

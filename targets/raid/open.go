@@ -164,6 +164,9 @@ func devSectors(c *config, length mapper.Sector) (mapper.Sector, error) {
 		if length > mapper.MaxSectors/mapper.Sector(c.copies) {
 			return 0, mapper.BadArg(reason, "%d sectors are too many", length)
 		}
+		if c.md && length%c.chunk == 0 {
+			return memberSectors(length, c.chunk, c.copies, c.members), nil
+		}
 		dev = length * mapper.Sector(c.copies)
 	}
 	if dev%parts != 0 {

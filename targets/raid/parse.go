@@ -15,6 +15,7 @@ import (
 // A config is a table line without its disks.
 type config struct {
 	typ      *raidType
+	md       bool // the line is of the target md, which has what tables of dm-raid cannot say
 	members  int
 	chunk    mapper.Sector
 	given    map[string]bool // the options of the line, by name
@@ -67,7 +68,8 @@ func parse(s mapper.Spec, find func(journal string) error) (*config, error) {
 		return nil, mapper.BadArg("No arguments", "want TYPE PARAMETERS CHUNK [OPTIONS] MEMBERS (METADATA DATA)*")
 	}
 	c := &config{typ: typeNamed(raidTypes, s.Args[0]), given: make(map[string]bool), cache: 256, copies: 2, find: find}
-	if c.typ == nil && s.Type == mdInner {
+	c.md = s.Type == mdInner
+	if c.typ == nil && c.md {
 		c.typ = typeNamed(mdTypes, s.Args[0])
 	}
 	if c.typ == nil {
@@ -108,7 +110,7 @@ func parse(s mapper.Spec, find func(journal string) error) (*config, error) {
 	if err := c.parseOptions(rest[1:], limit); err != nil {
 		return c, err
 	}
-	return c, c.check(s.Len, s.Type == mdInner)
+	return c, c.check(s.Len)
 }
 
 func (c *config) parseChunk(word string) error {
@@ -312,7 +314,7 @@ func (c *config) amount(key string, n int) error {
 }
 
 // check looks at how the options go together, for an array of that many sectors.
-func (c *config) check(length mapper.Sector, inner bool) error {
+func (c *config) check(length mapper.Sector) error {
 	mostly := 0
 	for _, m := range c.mostly {
 		if m {
@@ -330,7 +332,7 @@ func (c *config) check(length mapper.Sector, inner bool) error {
 		return mapper.BadArg("Bogus recovery rates", "min_recovery_rate %d, max_recovery_rate %d", c.minRate, c.maxRate)
 	}
 	most := length
-	if inner {
+	if c.md {
 		most = math.MaxInt32 // one region of md may be larger than the array
 	}
 	if err := c.checkRegion(length, most); err != nil {
@@ -368,7 +370,7 @@ func (c *config) checkRegion(length, most mapper.Sector) error {
 		return mapper.BadArg("Supplied region size is too small", "%d sectors: at least %d", c.region, least)
 	case c.region&(c.region-1) != 0:
 		return mapper.BadArg("Region size is not a power of 2", "%d sectors", c.region)
-	case c.region < c.chunk:
+	case c.region < c.chunk && !c.md:
 		return mapper.BadArg("Region size is smaller than the chunk size", "%d and %d sectors", c.region, c.chunk)
 	}
 	return nil

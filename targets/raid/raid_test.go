@@ -49,7 +49,7 @@ func prepare(s *mappertest.Setup) {
 
 // start makes a target and resumes it.
 func start(ctx context.Context, h *mappertest.Host, length mapper.Sector, args []string) (*target, error) {
-	got, err := newTarget(ctx, h, mapper.Spec{Len: length, Args: args})
+	got, err := newTarget(ctx, h, specOf(length, args))
 	if err != nil {
 		return nil, err
 	}
@@ -62,6 +62,19 @@ func start(ctx context.Context, h *mappertest.Host, length mapper.Sector, args [
 	}
 	a.Resume()
 	return a, nil
+}
+
+// specOf returns the specification of an array. What tables of dm-raid cannot say is what the target md makes.
+func specOf(length mapper.Sector, args []string) mapper.Spec {
+	s := mapper.Spec{Len: length, Args: args}
+	c, err := parse(s, noJournal)
+	if err == nil {
+		_, err = devSectors(c, length)
+	}
+	if err != nil {
+		s.Type = mdInner
+	}
+	return s
 }
 
 // stop suspends a target and closes it.

@@ -112,7 +112,7 @@ func geometryOf(s *superblock) (g geometry, err error) {
 			s.level, s.layout, s.members, s.chunk, s.array, s.dev)
 	}
 	g = newGeometry(s.level, s.layout, int(s.members), parity, mapper.Sector(s.chunk), s.dev, s.array)
-	if s.level == 10 && !g.check10() {
+	if s.level == 10 && !(g.check10() && g.fillsRows()) {
 		return g, fmt.Errorf("raid10 layout %#x does not go with %d members", s.layout, s.members)
 	}
 	return g, nil
