@@ -43,6 +43,8 @@
 //
 // DISKs are its members, whole, in any order. force writes to an array that lacks members or was not closed, and leaves out members that failed
 // or have missed changes. Superblocks and bitmaps are kept as md does: an array says that it is not clean before it is written to.
+// Of a raid10 with near copies the last row of chunks may be full in part, as of two copies on five members, and regions of a bitmap may be smaller
+// than chunks; tables of raid cannot say either.
 //
 // # Takeover
 //

@@ -67,11 +67,7 @@ func start(ctx context.Context, h *mappertest.Host, length mapper.Sector, args [
 // specOf returns the specification of an array. What tables of dm-raid cannot say is what the target md makes.
 func specOf(length mapper.Sector, args []string) mapper.Spec {
 	s := mapper.Spec{Len: length, Args: args}
-	c, err := parse(s, noJournal)
-	if err == nil {
-		_, err = devSectors(c, length)
-	}
-	if err != nil {
+	if parseAll(s) != nil {
 		s.Type = mdInner
 	}
 	return s
