@@ -52,7 +52,7 @@ type journal struct {
 	head     mapper.Sector // where the next meta block goes
 	seq      uint64        // of the next meta block
 	reserved int           // blocks
-	freed    chan struct{} // closed when some are released, if somebody waits
+	freed    chan struct{} // closed when some are released or used, if somebody waits
 	open     *batch        // takes entries
 }
 
@@ -177,6 +177,11 @@ func (j *journal) fits(n int) bool {
 func (j *journal) release(n int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.releaseHeld(n)
+}
+
+// releaseHeld is release. mu is held.
+func (j *journal) releaseHeld(n int) {
 	j.reserved -= n
 	if n > 0 && j.freed != nil {
 		close(j.freed)
@@ -363,7 +368,7 @@ func (j *journal) writeBatch(b *batch) error {
 	w.seal()
 	err := j.write(context.Background(), w.head, buf.Data[:w.used])
 	j.mu.Lock()
-	j.reserved -= b.blocks
+	j.releaseHeld(b.blocks) // who waits for room may begin the log anew
 	j.head, j.seq = w.head+mapper.SectorsOf(int64(w.used)), w.seq
 	j.mu.Unlock()
 	return err
