@@ -2,8 +2,15 @@ package raid
 
 import (
 	"context"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
+	"time"
+
+	"dmfs/mapper"
+	"dmfs/mapper/mappertest"
 )
 
 // Whoever waits for what others reserved of an empty log goes on when they have used it up: to begin it anew.
@@ -33,4 +40,94 @@ func TestJournalRoomComesBack(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// Many write at once, from a sector to what they have, on the smallest journal: log, cache and rows are too few for them. Meanwhile the log begins anew, a
+// member fails, comes back with the next table, and is rebuilt.
+func TestJournalCrowd(t *testing.T) {
+	seed := mappertest.Seed(t)
+	for i, c := range []struct {
+		kind          string
+		members, data int
+	}{{"raid5_ls 1024", 4, 3}, {"raid6_zr 64", 6, 4}} {
+		for _, mode := range []string{writethrough, writeback} {
+			t.Run(c.kind+" "+mode, func(t *testing.T) {
+				const dev = 4096
+				s := setup(c.members, dev, dev*mapper.Sector(c.data), c.kind, "region_size 1024 stripe_cache 256", true)
+				a := newArray(t, withJournal(s, mode, journalLeast), seed+uint64(i), true)
+				a.crowd(seed+uint64(i), func() {})
+				a.crowd(seed+uint64(i)+10, func() {
+					if !a.tg.failed(&a.tg.members[1]) {
+						t.Error("the array cannot do without a member")
+					}
+				})
+				a.close()
+				a.open(withMode(a.setup.Args, writethrough))
+				a.crowd(seed+uint64(i)+20, func() {}) // while it is rebuilt
+				a.wait()
+				a.close()
+				a.open(a.setup.Args)
+				a.check()
+				if n := a.scrub(); n != 0 {
+					t.Errorf("a check finds %d sectors", n)
+				}
+				a.close()
+			})
+		}
+	}
+}
+
+// crowd has some write, each where nobody else does, and read that again. Amid that it calls f.
+func (a *array) crowd(seed uint64, f func()) {
+	a.t.Helper()
+	const writers, rounds = 16, 4
+	ctx, cancel := context.WithTimeout(a.t.Context(), 2*time.Minute) // of a hang
+	defer cancel()
+	each := a.setup.Len / writers
+	if err := mapper.FanOut(writers+1, writers+1, func(w int) error {
+		rnd := rand.New(rand.NewPCG(seed, uint64(w)))
+		if w == writers {
+			for i := range 3 {
+				if i == 1 {
+					f()
+				}
+				if err := a.tg.journal.empty(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		first := mapper.Sector(w) * each
+		for range rounds {
+			at := mapper.Sector(rnd.Uint64N(uint64(each)))
+			n := 1 + mapper.Sector(rnd.Uint64N(uint64(each-at)))
+			if rnd.IntN(2) == 0 {
+				n = min(n, 1+mapper.Sector(rnd.Uint64N(20)))
+			}
+			p := a.want[(first + at).Bytes():][:n.Bytes()]
+			for i := 0; i < len(p); i += 8 {
+				binary.NativeEndian.PutUint64(p[i:], rnd.Uint64())
+			}
+			if err := submitIn(ctx, a.tg, mapper.Request{Op: mapper.OpWrite, Start: first + at, Count: n, Data: p}); err != nil {
+				return err
+			}
+			got := make([]byte, each.Bytes())
+			if err := submitIn(ctx, a.tg, mapper.Request{Op: mapper.OpRead, Start: first, Count: each, Data: got}); err != nil {
+				return err
+			}
+			if i := firstDifference(got, a.want[first.Bytes():][:len(got)]); i >= 0 {
+				return fmt.Errorf("writer %d: sector %d is not what was written", w, first+mapper.Sector(i))
+			}
+		}
+		return nil
+	}); err != nil {
+		a.t.Fatal(err)
+	}
+	a.check()
+	if err := a.tg.journal.empty(ctx); err != nil {
+		a.t.Fatal(err)
+	}
+	if n := a.tg.journal.reserved; n != 0 {
+		a.t.Errorf("%d blocks are reserved for nobody", n)
+	}
 }

@@ -64,7 +64,9 @@ func (a *array) wait() {
 }
 
 // submit carries r out in the pieces that the core would make.
-func submit(tg *target, r mapper.Request) error {
+func submit(tg *target, r mapper.Request) error { return submitIn(context.Background(), tg, r) }
+
+func submitIn(ctx context.Context, tg *target, r mapper.Request) error {
 	l := mappertest.DefaultLimits
 	tg.Hints(&l)
 	for off := mapper.Sector(0); off < r.Count; {
@@ -72,7 +74,7 @@ func submit(tg *target, r mapper.Request) error {
 		if l.Split != 0 {
 			n = min(n, l.Split-(r.Start+off)%l.Split)
 		}
-		if err := tg.Submit(context.Background(), r.Slice(off, n)); err != nil {
+		if err := tg.Submit(ctx, r.Slice(off, n)); err != nil {
 			return err
 		}
 		off += n
