@@ -43,6 +43,7 @@ func withoutJournal(args []string) []string {
 func TestJournalFails(t *testing.T) {
 	for _, mode := range []string{writethrough, writeback} {
 		a := journaledArray(t, mode)
+		a.tg.PreSuspend(true) // what empties the cache by and by
 		a.scribble(30)
 		log := a.disks[journalDisk].(*mappertest.Faulty)
 		log.Inject(mappertest.Fault{Ops: []mapper.Op{mapper.OpWrite}})
@@ -58,6 +59,9 @@ func TestJournalFails(t *testing.T) {
 		a.check()
 		if err := a.tg.Submit(context.Background(), mapper.Request{Op: mapper.OpFlush}); err != nil {
 			t.Errorf("%s: flush: %v", mode, err)
+		}
+		if !a.tg.journal.cache.isEmpty() {
+			t.Errorf("%s: after a flush the members lack what is cached", mode)
 		}
 		a.close()
 		log.Heal()

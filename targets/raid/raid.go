@@ -110,10 +110,7 @@ func (t *target) place(s mapper.Sector) (*member, mapper.Sector) {
 // Submit carries r out.
 func (t *target) Submit(ctx context.Context, r mapper.Request) error {
 	if r.Op == mapper.OpFlush {
-		if t.journal != nil && !t.journal.dead.Load() {
-			return nil // what returned is durable in the journal
-		}
-		return t.flush(ctx, r)
+		return t.submitFlush(ctx, r)
 	}
 	switch {
 	case t.geo.level == 0:
@@ -140,6 +137,20 @@ func (t *target) Submit(ctx context.Context, r mapper.Request) error {
 		return t.submitParity(ctx, r)
 	}
 	return mapper.ErrNotSupported
+}
+
+// submitFlush makes durable what was written.
+func (t *target) submitFlush(ctx context.Context, r mapper.Request) error {
+	switch j := t.journal; {
+	case j == nil:
+	case !j.dead.Load():
+		return nil // what returned is durable in the journal
+	default: // which cannot be trusted with what only it and the cache hold
+		if err := j.destageAll(ctx); err != nil {
+			return err
+		}
+	}
+	return t.flush(ctx, r)
 }
 
 // submitParity reads or writes an array with parity.
