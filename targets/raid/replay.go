@@ -345,6 +345,7 @@ func (j *journal) finishStripe(ctx context.Context, at mapper.Sector, fresh [][]
 		return err
 	}
 	defer c.free()
+	c.again = true
 	count := 0
 	for _, page := range fresh {
 		if page != nil {

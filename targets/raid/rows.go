@@ -274,7 +274,7 @@ func (c *column) update(ctx context.Context, fresh [][]byte, count int) error {
 	modify := append(over, parities...)
 	var bad []int
 	canRebuild := c.allReadable(rest)
-	if c.t.synced(c.at, c.at+c.n) && c.allReadable(modify) && (!canRebuild || len(modify) < len(rest)) {
+	if c.t.synced(c.at, c.at+c.n) && c.allReadable(modify) && (!canRebuild || !c.again && len(modify) < len(rest)) {
 		more, err := c.fetch(ctx, modify)
 		if err == nil {
 			c.modify(fresh)

@@ -16,6 +16,7 @@ type column struct {
 	at, n  mapper.Sector    // of the members
 	blocks [][]byte         // by member; nil if it is not in memory
 	bufs   []*mapper.Buffer // that blocks are in, to be freed
+	again  bool             // a crash may have left it half written: parity is computed from data if all is there
 }
 
 // newColumn waits for memory.
