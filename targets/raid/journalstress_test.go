@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -167,4 +168,50 @@ func TestJournalReplayAgain(t *testing.T) {
 		t.Errorf("a check finds %d sectors", n)
 	}
 	a.close()
+}
+
+// A replay reads about as much as there is in the log, also where parity lies far behind the data.
+func TestJournalReplayReads(t *testing.T) {
+	const pages = 400
+	s := withJournal(setup(3, 4096, 8192, "raid5_ls 4096", "nosync", false), writethrough, journalLeast)
+	disks := make(map[string]mapper.Disk)
+	for _, d := range s.Disks {
+		disks[d.Name] = mappertest.NewDisk(d.Name, d.Sectors)
+	}
+	w := logWriter{buf: make([]byte, mapper.Sector(journalLeast).Bytes())}
+	w.meta.begin(w.next(), 0, 0)
+	w.seal()
+	w.seq++
+	block := make([]byte, pages*journalBlock)
+	w.entry(&logEntry{rows: pages, data: []logData{{0, block}}})
+	w.entry(&logEntry{rows: pages, parity: [][]byte{block}})
+	w.seal()
+	if err := disks[journalDisk].Submit(t.Context(), mapper.Request{Op: mapper.OpWrite, Count: journalLeast, Data: w.buf}); err != nil {
+		t.Fatal(err)
+	}
+	log := &counted{Disk: disks[journalDisk]}
+	disks[journalDisk] = log
+	tg, err := start(t.Context(), &mappertest.Host{Disks: disks}, s.Len, s.Args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := log.read.Load(); n > 10*uint64(journalLeast) {
+		t.Errorf("%d sectors of a journal of %d were read", n, uint64(journalLeast))
+	}
+	if err := stop(t.Context(), tg); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A counted disk counts the sectors that are read.
+type counted struct {
+	mapper.Disk
+	read atomic.Uint64
+}
+
+func (c *counted) Submit(ctx context.Context, r mapper.Request) error {
+	if r.Op == mapper.OpRead {
+		c.read.Add(uint64(r.Count))
+	}
+	return c.Disk.Submit(ctx, r)
 }

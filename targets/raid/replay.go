@@ -52,6 +52,18 @@ func (r *logReader) block(ctx context.Context, at mapper.Sector) ([]byte, error)
 	return r.buf.Data[(at - r.at).Bytes():][:journalBlock], nil
 }
 
+// page reads the block at a position into p, and leaves those that were read ahead: what a chain names may be anywhere before.
+func (r *logReader) page(ctx context.Context, at mapper.Sector, p []byte) error {
+	if at >= r.at && at < r.at+r.n {
+		copy(p, r.buf.Data[(at-r.at).Bytes():])
+		return nil
+	}
+	if err := r.j.disk.Submit(ctx, mapper.Request{Op: mapper.OpRead, Start: at, Count: blockSectors, Data: p}); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	return nil
+}
+
 // A chainPoint is where a chain begins or ends: a position, and the number of the meta block that is there or would be.
 type chainPoint struct {
 	at  mapper.Sector
@@ -285,11 +297,10 @@ func (p *replayer) pages(ctx context.Context, where []mapper.Sector) ([][]byte, 
 		if at == 0 {
 			continue
 		}
-		b, err := p.r.block(ctx, at-blockSectors)
-		if err != nil {
+		fresh[k] = make([]byte, journalBlock)
+		if err := p.r.page(ctx, at-blockSectors, fresh[k]); err != nil {
 			return nil, err
 		}
-		fresh[k] = append([]byte(nil), b...)
 	}
 	return fresh, nil
 }
@@ -313,11 +324,11 @@ func (p *replayer) write(ctx context.Context, at mapper.Sector, where []mapper.S
 		}
 	}
 	for i, m := range []int{row.p, row.q}[:t.geo.parity] {
-		b, err := p.r.block(ctx, p.j.after(parity, i))
-		if err != nil {
+		page := make([]byte, journalBlock)
+		if err := p.r.page(ctx, p.j.after(parity, i), page); err != nil {
 			return err
 		}
-		put(m, append([]byte(nil), b...))
+		put(m, page)
 	}
 	c := column{t: t, row: row, at: at, n: blockSectors}
 	return c.store(members, func(m int) []byte { return blocks[m] }, 0)
