@@ -27,8 +27,13 @@ var keyTypes = map[string]bool{"logon": true, "user": true}
 type keys struct {
 	s *supervisor
 
-	mu   sync.Mutex
-	open map[int][]ownKey // by process, or nobodys
+	mu      sync.Mutex
+	open    map[int][]ownKey // by process, or nobodys
+	watched map[int]bool     // processes whose end is awaited
+}
+
+func newKeys(s *supervisor) *keys {
+	return &keys{s: s, open: make(map[int][]ownKey), watched: make(map[int]bool)}
 }
 
 // nobodys is the process of keys that are in no process's own keyring.
@@ -37,7 +42,8 @@ const nobodys = 0
 // An ownKey is a key that the mount has.
 type ownKey struct {
 	kind, name string
-	fd         int // the control file that it came through
+	ring       int32 // as its owner named it
+	fd         int   // the control file that it came through
 }
 
 // addKey sees what add_key(2) adds. The kernel adds it, too.
@@ -88,13 +94,36 @@ func (k *keys) capture(c *call, pid int, kind, name string) {
 		unix.Close(fd) //nolint:errcheck // the mount has no key
 		return
 	}
-	k.drop(nobodys, func(o ownKey) bool { return pid == nobodys && o.kind == kind && o.name == name }) // this one takes its place
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if len(k.open[pid]) == 0 && pid != nobodys {
+	if k.hold(pid, ownKey{kind, name, int32(c.Args[4]), fd}) {
 		go k.watch(pid)
 	}
-	k.open[pid] = append(k.open[pid], ownKey{kind, name, fd})
+}
+
+// mostKeys bounds the keys of a session, each of which takes a descriptor. The kernel lets a user have 200.
+const mostKeys = 512
+
+// hold keeps a key. It takes the place of one of the same name and keyring. If there are too many the mount forgets it. watch says that
+// nobody awaits the end of the process yet.
+func (k *keys) hold(pid int, key ownKey) (watch bool) {
+	k.drop(pid, func(o ownKey) bool {
+		return o.kind == key.kind && o.name == key.name && (pid == nobodys || o.ring == key.ring)
+	})
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	total := 0
+	for _, list := range k.open {
+		total += len(list)
+	}
+	if total >= mostKeys {
+		unix.Close(key.fd) //nolint:errcheck // so that the mount has it no longer
+		return false
+	}
+	k.open[pid] = append(k.open[pid], key)
+	watch = pid != nobodys && !k.watched[pid]
+	if watch {
+		k.watched[pid] = true
+	}
+	return watch
 }
 
 // keyctl sees keys being taken back.
@@ -103,7 +132,7 @@ func (s *supervisor) keyctl(c *call) {
 	switch int(int32(c.Args[0])) {
 	case unix.KEYCTL_REVOKE, unix.KEYCTL_UNLINK, unix.KEYCTL_INVALIDATE:
 	case unix.KEYCTL_CLEAR:
-		s.keys.drop(nobodys, func(ownKey) bool { return true }) // which of them were in that keyring is not known here
+		s.keys.clear(process(c.TID), int32(c.Args[1]))
 		return
 	default:
 		return
@@ -114,6 +143,16 @@ func (s *supervisor) keyctl(c *call) {
 		this := func(o ownKey) bool { return o.kind == f[0] && o.name == f[4] }
 		s.keys.drop(process(c.TID), this)
 		s.keys.drop(nobodys, this)
+	}
+}
+
+// clear has the mount forget the keys of a keyring that a process empties.
+func (k *keys) clear(pid int, ring int32) {
+	switch ring {
+	case unix.KEY_SPEC_THREAD_KEYRING, unix.KEY_SPEC_PROCESS_KEYRING:
+		k.drop(pid, func(o ownKey) bool { return pid != nobodys && o.ring == ring })
+	default:
+		k.drop(nobodys, func(ownKey) bool { return true }) // which of them were in that keyring is not known here
 	}
 }
 
@@ -133,25 +172,31 @@ func (k *keys) drop(pid int, those func(o ownKey) bool) {
 	}
 }
 
-// watch has the mount forget the keys of a process that has ended.
+// watch has the mount forget the keys of a process that has ended. It returns when there are none.
 func (k *keys) watch(pid int) {
-	defer k.drop(pid, func(ownKey) bool { return true })
 	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return
+	if err == nil {
+		defer unix.Close(fd) //nolint:errcheck // nothing is written to it
 	}
-	defer unix.Close(fd) //nolint:errcheck // nothing is written to it
 	const look = time.Second
-	for {
+	for ended := err != nil; !k.unwatched(pid); {
+		if ended {
+			k.drop(pid, func(ownKey) bool { return true })
+			continue
+		}
 		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		if n, err := unix.Poll(fds, int(look/time.Millisecond)); n > 0 || err != nil && err != unix.EINTR {
-			return
-		}
-		k.mu.Lock()
-		none := len(k.open[pid]) == 0
-		k.mu.Unlock()
-		if none {
-			return // it took them back
-		}
+		n, err := unix.Poll(fds, int(look/time.Millisecond))
+		ended = n > 0 || err != nil && err != unix.EINTR
 	}
+}
+
+// unwatched ends the watch of a process that has no keys.
+func (k *keys) unwatched(pid int) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	none := len(k.open[pid]) == 0
+	if none {
+		delete(k.watched, pid)
+	}
+	return none
 }

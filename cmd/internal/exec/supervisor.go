@@ -160,7 +160,7 @@ func (s *supervisor) begin(in *bufio.Reader) (l *locks, err error) {
 	}
 	s.world, s.host = newWorld(s.mount, major), mountedNumbers()
 	s.loops = newLoops(s)
-	s.keys = &keys{s: s, open: make(map[int][]ownKey)}
+	s.keys = newKeys(s)
 	s.devicesDir = sandbox.DevicesDir()
 	for _, b := range o.Blocks {
 		if err := s.attach(s.ctx, b); err != nil {
