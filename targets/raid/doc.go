@@ -92,8 +92,10 @@
 //	table = "0 409600 raid raid5_ls 5 128 journal_dev log journal_mode writeback 3 meta0 data0 meta1 data1 meta2 data2"
 //
 // After a crash the next table must have the journal: without it, what only that holds is lost. A table that is suspended or removed leaves an empty
-// one. When the journal fails, writes fail and reads go on; what was in memory only gets to the members, and the next table may do without journal_dev. While
-// members are missing or being filled writeback works as writethrough, and a table that asks for it is refused.
+// one. When the journal fails, writes fail and reads go on; what was in memory only gets to the members, and the next table may do without journal_dev. While members are missing or being filled writeback works as writethrough, and a table that asks for it is refused.
+//
+// A journal that failed, or was left out of a table after a crash, still holds what it held. Given to the array again it is replayed over
+// what was written since. Write zeroes to its first 4096 bytes before.
 //
 // # Status and messages
 //

@@ -32,7 +32,7 @@ import (
 // nothing is missing either. The kernel's goes around in a ring whose beginning dm-raid does not remember: at the next start it replays whatever chain begins
 // in the first block. Ours always does, which is why the kernel can go on where we stopped.
 //
-// A flush of the array does nothing: what returned is durable in the journal.
+// A flush of the array does nothing: what returned is durable in the journal. When that has failed a flush empties the cache, and flushes the members.
 type journal struct {
 	t      *target
 	disk   mapper.Disk
