@@ -56,30 +56,30 @@ func newBitmap(t *target) *bitmap {
 // keepsBitmap reports whether the bitmap is kept on disk. A journal tells more than it would, so that with one there is none.
 func (t *target) keepsBitmap() bool { return t.hasMeta() && t.cfg.journal == "" }
 
-// loadBitmap reads the bitmap if the array had one.
-func (t *target) loadBitmap(ctx context.Context, found []loaded, freshest int) error {
+// loadBitmap reads the bitmap if the array had one, which had so many sectors to sync before.
+func (t *target) loadBitmap(ctx context.Context, found []loaded, freshest int, before mapper.Sector) error {
 	if t.bitmap == nil {
 		return nil
 	}
 	if !t.keepsBitmap() {
-		return t.oldBitmap(ctx, found, freshest)
+		return t.oldBitmap(ctx, found, freshest, before)
 	}
 	if found[freshest].super.level == 0 {
 		t.bitmap.fill()
 		return nil
 	}
-	err := t.bitmap.load(ctx, found, freshest)
+	err := t.bitmap.load(ctx, found, freshest, before)
 	t.bitmap.trusted = t.bitmap.trusted && !t.converted
 	return err
 }
 
 // oldBitmap reads what a crash left in the bitmap of an array that had no journal before. The first superblocks that are written with one make it count no more.
-func (t *target) oldBitmap(ctx context.Context, found []loaded, freshest int) error {
+func (t *target) oldBitmap(ctx context.Context, found []loaded, freshest int, before mapper.Sector) error {
 	if t.members[freshest].meta.Sectors() < mapper.SectorsOf(superBlock+bitmapPageSize) {
 		return nil
 	}
 	b := newBitmap(t)
-	err := b.load(ctx, found, freshest)
+	err := b.load(ctx, found, freshest, before)
 	if err == nil && b.trusted {
 		b.trusted, b.whole = false, false
 		t.bitmap = b
@@ -119,7 +119,7 @@ func (b *bitmap) needNone() {
 }
 
 // load reads the bitmap of the member whose superblock is the freshest. One that is damaged, or older than the array, says nothing.
-func (b *bitmap) load(ctx context.Context, found []loaded, freshest int) error {
+func (b *bitmap) load(ctx context.Context, found []loaded, freshest int, before mapper.Sector) error {
 	m := &b.t.members[freshest]
 	head := mapper.GetBuffer(bitmapPageSize)
 	defer head.Free()
@@ -130,22 +130,24 @@ func (b *bitmap) load(ctx context.Context, found []loaded, freshest int) error {
 		return mapper.BadArg("Failed to run raid array", "bitmap of member %d, %s: %v", freshest, mapper.DiskName(m.meta), err)
 	}
 	s, err := decodeBitmap(head.Data)
-	usable := err == nil && s.counts(b.t.geo.syncSectors(), found[freshest].super.events)
+	events := found[freshest].super.events
+	usable := err == nil && (s.counts(b.t.geo.syncSectors(), events) || s.counts(before, events)) // it is written before the superblocks
 	if !usable {
 		b.fill()
 		b.needAll()
 		return nil
 	}
 	b.trusted, b.cleared = true, s.cleared
-	if err := b.loadBits(ctx, m, mapper.SectorsOf(int64(s.regionBytes))); err != nil {
+	if err := b.loadBits(ctx, m, mapper.SectorsOf(int64(s.regionBytes)), s.sectors); err != nil {
 		return fmt.Errorf("bitmap of member %d: %w", freshest, err)
 	}
 	return nil
 }
 
-// loadBits reads the bits, which may be of regions of another size.
-func (b *bitmap) loadBits(ctx context.Context, m *member, region mapper.Sector) error {
-	sectors := b.t.geo.syncSectors()
+// loadBits reads the bits, which may be of regions of another size, and of an array that had so many sectors to sync.
+func (b *bitmap) loadBits(ctx context.Context, m *member, region, sectors mapper.Sector) error {
+	end := b.t.geo.syncSectors()
+	same := region == b.region && sectors == end
 	n := (sectors + region - 1) / region
 	if n > bitmapMost*8 || mapper.SectorsOf(superBlock+int64(bitmapBytes(int(n)))) > m.meta.Sectors() {
 		b.fill()
@@ -160,14 +162,14 @@ func (b *bitmap) loadBits(ctx context.Context, m *member, region mapper.Sector) 
 	if err != nil {
 		return err
 	}
-	if region == b.region {
+	if same {
 		copy(b.image, old)
 	}
-	for i := range n {
+	for i := range min(n, (end+region-1)/region) {
 		if old[bitmapHeader+i/8]>>(i%8)&1 == 0 {
 			continue
 		}
-		first, last := i*region/b.region, (min((i+1)*region, sectors)-1)/b.region
+		first, last := i*region/b.region, (min((i+1)*region, sectors, end)-1)/b.region
 		for r := first; r <= last; r++ {
 			b.setBit(int(r))
 			if !b.state[r].needs {
@@ -176,7 +178,12 @@ func (b *bitmap) loadBits(ctx context.Context, m *member, region mapper.Sector) 
 			}
 		}
 	}
-	if region != b.region {
+	if b.t.syncedTo != done { // a member that is away lacks what is resynced without it
+		for r := min(sectors, end) / b.region; r < mapper.Sector(len(b.state)) && sectors < end; r++ {
+			b.setBit(int(r))
+		}
+	}
+	if !same {
 		b.touchAll(old[:bitmapPageSize])
 	}
 	return nil

@@ -53,7 +53,7 @@ func (t *target) compareTable(s *superblock) error {
 		return reshapes("the array has %d members, the table says %d", s.members, g.members)
 	case t.staleSizes(s, g.dev):
 		t.stale = true
-	case !s.old && (s.dev != g.dev || s.array != g.array):
+	case !s.old && (s.dev != g.dev || s.array != g.array) && !t.resizes(s):
 		return reshapes("the array has %d sectors, %d of each member; the table says %d and %d", s.array, s.dev, g.array, g.dev)
 	}
 	for i := range t.members {
@@ -64,14 +64,15 @@ func (t *target) compareTable(s *superblock) error {
 	return nil
 }
 
-// sameArray reports whether s is of the array of the freshest superblock, or was before the last event when a reshape began or ended; if
-// failed, before a later one.
+// sameArray reports whether s is of the array of the freshest superblock, or was before the last event when a reshape began or ended or the
+// array was resized; if failed, before a later one.
 func sameArray(s, ref *superblock, failed bool) bool {
 	same := s.level == ref.level && s.layout == ref.layout && s.chunk == ref.chunk
 	sizes := s.members == ref.members && s.array == ref.array && s.dev == ref.dev
 	switch {
 	case s.reshape == done && ref.reshape == done:
-		return same && sizes
+		resized := s.members == ref.members && (s.events+1 == ref.events || failed)
+		return same && (sizes || resized)
 	case s.reshape != done && ref.reshape != done:
 		return same && sizes && s.flags == ref.flags && s.delta == ref.delta && s.newLevel == ref.newLevel && s.newLayout == ref.newLayout &&
 			s.newChunk == ref.newChunk && s.offset == ref.offset && s.newOffset == ref.newOffset
@@ -139,7 +140,8 @@ func (t *target) takeMember(m *member, l *loaded, ref *superblock) {
 		// It comes back. While it was away no bit was cleared, so the bitmap tells what it missed, if it was complete.
 		m.good.Store(0)
 		m.partial = t.bitmap != nil && t.bitmap.trusted && l.super.events >= t.bitmap.cleared && l.super.rebuilt >= t.geo.dev &&
-			ref.reshape == done && l.super.reshape == done // the bitmap does not tell what was moved
+			ref.reshape == done && l.super.reshape == done && // the bitmap does not tell what was moved,
+			l.super.dev == ref.dev // nor what was resynced at another length
 	case l.super.rebuilt < t.geo.dev && ref.reshape != done:
 		m.good.Store(0)
 	case l.super.rebuilt < t.geo.dev:

@@ -423,11 +423,12 @@ func (t *target) assembleFound(ctx context.Context, found []loaded) error {
 	if err := t.adjustOffsets(&ref); err != nil {
 		return err
 	}
-	if !t.cfg.given["nosync"] && !converts && t.geo.level != 0 {
-		t.syncedTo = ref.synced
-		if t.syncedTo >= t.geo.syncSectors() {
-			t.syncedTo = done
-		}
+	before := t.syncBefore(&ref)
+	if !converts && t.geo.level != 0 {
+		t.takeProgress(&ref, before)
+	}
+	if rebuilds > 0 && t.resizes(&ref) {
+		return reshapes("the array has %d sectors and the table %d: change the length before the rebuild or after it", ref.array, t.geo.array)
 	}
 	if rebuilds > 0 && ref.reshape != done {
 		t.host.Logf("'rebuild' specified while raid set is being reshaped (reshape_position=%d)", ref.reshape)
@@ -438,7 +439,7 @@ func (t *target) assembleFound(ctx context.Context, found []loaded) error {
 		return mapper.BadArg(invalid, "let the array finish its resync first")
 	}
 	t.converted = converts
-	if err := t.loadBitmap(ctx, found, freshest); err != nil {
+	if err := t.loadBitmap(ctx, found, freshest, before); err != nil {
 		return err
 	}
 	for i := range t.members {
@@ -452,7 +453,10 @@ func (t *target) assembleFound(ctx context.Context, found []loaded) error {
 			return err
 		}
 	}
-	t.stale = t.stale || t.super.failed != ref.failed || t.bitmap != nil && t.bitmap.whole
+	if before < t.geo.syncSectors() && t.alone() {
+		t.syncedTo = done
+	}
+	t.stale = t.stale || t.resizes(&ref) || t.super.failed != ref.failed || t.bitmap != nil && t.bitmap.whole
 	return nil
 }
 

@@ -200,6 +200,9 @@ func (t *target) PreResume(ctx context.Context) error {
 	}
 	t.mu.Lock()
 	t.unsynced.Store(t.syncedTo != done || t.bitmap != nil && t.bitmap.needs > 0)
+	if first {
+		t.sync.resumes = t.syncedTo != done && t.syncedTo > 0 && !t.isMD()
+	}
 	t.mu.Unlock()
 	if first && t.journal != nil {
 		if err := t.journal.recover(ctx); err != nil {

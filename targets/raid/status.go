@@ -28,6 +28,8 @@ func (t *target) Status(context.Context, bool) (string, error) {
 		action, synced = frozen, s.at
 	case rs != nil:
 		action, synced = moves, rs.done(mapper.Sector(rs.pos.Load()))
+	case s.action == resync && s.resumes:
+		action, synced = repair, s.at
 	case s.action != "":
 		action, synced = s.action, s.at
 	case t.awaitsTable() && t.recovering() != nil:

@@ -29,6 +29,7 @@ type syncState struct {
 	mismatches uint64             // sectors that the last check found
 	cancel     context.CancelFunc // stops what runs
 	unsaved    bool               // superblocks do not say how far things are
+	resumes    bool               // the resync goes on where it was when the table was resumed: md calls that a repair
 }
 
 // windowSectors bounds what the syncer works on at a time, and so how long a write may wait for it.
@@ -92,6 +93,13 @@ func (t *target) nextAction() string {
 // stuck reports whether an action failed for a reason that stays until something happens.
 func (s *syncState) stuck(action string) bool { return s.last == action+" failed" }
 
+// reaches notes how far the action is. That all is done is said when it is durable and the action over: who reads a status takes DONE for that.
+func (s *syncState) reaches(at, end mapper.Sector) {
+	if at < end {
+		s.at = at
+	}
+}
+
 // canResync reports whether an array that lacks so many members has redundancy to resync.
 func (t *target) canResync(lost int) bool {
 	if t.geo.parity > 0 {
@@ -116,6 +124,9 @@ func (t *target) act(ctx context.Context, action string) {
 	defer cancel()
 	t.mu.Lock()
 	t.sync.action, t.sync.at, t.sync.cancel = action, 0, cancel
+	if action == resync && t.syncedTo != done {
+		t.sync.at = t.syncedTo
+	}
 	if action == check || action == repair {
 		t.sync.mismatches = 0
 		t.sync.request = ""
@@ -139,7 +150,7 @@ func (t *target) act(ctx context.Context, action string) {
 	}
 	t.sync.action, t.sync.cancel = "", nil
 	if err == nil {
-		t.sync.at = 0
+		t.sync.at, t.sync.resumes = 0, false
 	}
 	t.mu.Unlock()
 	if err == nil {
@@ -244,7 +255,7 @@ func (t *target) resync(ctx context.Context) error {
 func (t *target) advance(from, to mapper.Sector) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.sync.at = to
+	t.sync.reaches(to, t.geo.syncSectors())
 	if t.syncedTo != done && from <= t.syncedTo && to > t.syncedTo {
 		t.syncedTo = to
 		t.sync.unsaved = true
@@ -260,7 +271,7 @@ func (t *target) scrub(ctx context.Context, action string) error {
 			return err
 		}
 		t.mu.Lock()
-		t.sync.at = next
+		t.sync.reaches(next, end)
 		t.mu.Unlock()
 		if err := p.step(ctx, next-at); err != nil {
 			return err
@@ -318,7 +329,7 @@ func (t *target) rebuildMember(ctx context.Context, m *member) error {
 			return err
 		}
 		t.mu.Lock()
-		t.sync.at = next
+		t.sync.reaches(next, t.geo.dev)
 		t.sync.unsaved = true
 		t.mu.Unlock()
 		if err := p.step(ctx, next-at); err != nil {

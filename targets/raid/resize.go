@@ -1,0 +1,69 @@
+package raid
+
+import "dmfs/mapper"
+
+// A table of the level, layout, chunks and members of an array with another length makes it larger or smaller. What it holds stays where it
+// is: rows, and copies, are counted from the beginning of the members. Nothing is written but bitmap and superblocks, at the first resume.
+//
+//  1. The bitmap is written for the new length, in which the regions that the array grew by are set, with their old state before.
+//  2. Superblocks follow that tell the new sizes, and that the array is in sync up to its old end. A crash before they are all written leaves
+//     some with the old sizes and one event less, and the next table of either length is taken. A bitmap that was written in part is stale.
+//  3. What the array grew by is resynced like the rest of an array whose resync was interrupted.
+
+// resizes reports whether the table has another length than the array of superblock s, and else the same.
+func (t *target) resizes(s *superblock) bool {
+	g := &t.geo
+	if s.old || s.level != g.level || s.layout != g.layout || s.chunk != uint32(g.chunk) || s.members != uint32(g.members) ||
+		s.reshape != done || s.flags&flagReshape != 0 || s.delta != 0 || s.dev == g.dev && s.array == g.array {
+		return false
+	}
+	old, err := geometryOf(s)
+	switch {
+	case err != nil:
+		return false
+	case s.level == 10: // far copies lie where the length of the members says
+		return old.far == 1 || old.offset
+	case s.level == 1:
+		return s.array == s.dev
+	}
+	return s.array == s.dev*mapper.Sector(old.data())
+}
+
+// syncBefore returns how many sectors the array of superblock s has to sync.
+func (t *target) syncBefore(s *superblock) mapper.Sector {
+	if !t.resizes(s) {
+		return t.geo.syncSectors()
+	}
+	if s.level == 10 {
+		return s.array
+	}
+	return s.dev
+}
+
+// takeProgress takes how far the array of ref is in sync, which had so many sectors to sync before. What it grows by is not, unless the
+// table says so; raid6 does not take its word.
+func (t *target) takeProgress(ref *superblock, before mapper.Sector) {
+	now, trusts := t.geo.syncSectors(), t.cfg.given["nosync"]
+	synced := done
+	if !trusts {
+		synced = ref.synced
+	}
+	if now > before && (!trusts || t.geo.level == 6) {
+		synced = min(synced, before)
+	}
+	if synced >= now {
+		synced = done
+	}
+	t.syncedTo = synced
+}
+
+// alone reports whether one copy of a raid1 is left, so that there is nothing to compare it with: the others are filled when they come back.
+func (t *target) alone() bool {
+	left := 0
+	for i := range t.members {
+		if !t.members[i].dead.Load() {
+			left++
+		}
+	}
+	return t.geo.level == 1 && left == 1
+}
