@@ -84,7 +84,7 @@ func (t *target) catchUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if slices.Equal(eventsOf(found), t.loaded) {
+	if slices.Equal(eventsOf(found), t.loaded) && (t.bitmap == nil || !t.bitmap.whole) { // a bitmap that replaces one tells what that told last
 		return nil
 	}
 	now, err := build(ctx, quietHost{t.host}, t.spec)
@@ -462,7 +462,9 @@ func (t *target) assembleFound(ctx context.Context, found []loaded) error {
 
 // assembleNew makes an array whose members all have blank metadata.
 func (t *target) assembleNew() error {
-	t.host.Logf("Superblocks created for new raid set")
+	if t.geo.level != 0 { // of which the kernel does not look at superblocks
+		t.host.Logf("Superblocks created for new raid set")
+	}
 	t.stale = true
 	for i := range t.members {
 		if t.cfg.rebuild[i] { // its content is lost all the same

@@ -41,17 +41,13 @@ func (t *target) syncBefore(s *superblock) mapper.Sector {
 }
 
 // takeProgress takes how far the array of ref is in sync, which had so many sectors to sync before. What it grows by is not, unless the
-// table says so; raid6 does not take its word.
+// table says so.
 func (t *target) takeProgress(ref *superblock, before mapper.Sector) {
-	now, trusts := t.geo.syncSectors(), t.cfg.given["nosync"]
-	synced := done
-	if !trusts {
-		synced = ref.synced
-	}
-	if now > before && (!trusts || t.geo.level == 6) {
+	now, synced := t.geo.syncSectors(), ref.synced
+	if now > before {
 		synced = min(synced, before)
 	}
-	if synced >= now {
+	if t.cfg.given["nosync"] || synced >= now {
 		synced = done
 	}
 	t.syncedTo = synced
