@@ -155,6 +155,8 @@
 //     around. Such journals are replayed from their last start here, and searched for the beginning of the ring. After several starts by the kernel
 //     blocks of an earlier one cannot be told from those of the last if that wrote less: before dmfs opens such an array, remove it in the kernel and write
 //     zeroes to the first 4096 bytes of the journal.
+//   - A bitmap counts as it is at the resume. The kernel goes by that of the time when the table was loaded: a member that comes back with it may lack what was
+//     written in between, and read as it was.
 //   - A journal is replayed at the first resume; the kernel does so when a table is loaded, also below one that is in use.
 //   - The write that finds out that the journal failed fails; the kernel's is carried out, and may be undone by what the journal still holds of the same stripe.
 //   - Members of an array with a journal can be rebuilt, and an interrupted resync goes on. The kernel refuses both.

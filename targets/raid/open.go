@@ -72,49 +72,6 @@ func (c *config) geometry(dev, length mapper.Sector) geometry {
 	return newGeometry(c.typ.level, layout, c.members, c.typ.parity, c.chunk, dev, length)
 }
 
-// A quietHost logs nothing.
-type quietHost struct{ mapper.Host }
-
-func (quietHost) Logf(string, ...any) {}
-
-// catchUp builds t anew if the metadata are no longer those that it was built of: the table before it may have moved data, finished a
-// resync or lost a member since.
-func (t *target) catchUp(ctx context.Context) error {
-	found, err := t.loadSupers(ctx)
-	if err != nil {
-		return err
-	}
-	if slices.Equal(eventsOf(found), t.loaded) && (t.bitmap == nil || !t.bitmap.whole) { // a bitmap that replaces one tells what that told last
-		return nil
-	}
-	now, err := build(ctx, quietHost{t.host}, t.spec)
-	if err != nil {
-		return fmt.Errorf("the members changed after the table was loaded: %w", err)
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.cfg, t.geo, t.bitmap, t.loaded = now.cfg, now.geo, now.bitmap, now.loaded
-	t.super, t.stale, t.syncedTo, t.converted = now.super, now.stale, now.syncedTo, now.converted
-	t.headerEvents.Store(now.headerEvents.Load())
-	t.cur = now.cur
-	t.cur.target = t
-	if t.bitmap != nil {
-		t.bitmap.t = t
-	}
-	for i := range t.members {
-		m, from := &t.members[i], &now.members[i]
-		m.partial = from.partial
-		m.dead.Store(from.dead.Load())
-		m.good.Store(from.good.Load())
-	}
-	rs := now.reshaping.Load()
-	if rs != nil {
-		rs.t, rs.old.target, rs.now.target = t, t, t
-	}
-	t.reshaping.Store(rs)
-	return nil
-}
-
 // openDisks opens what the line names.
 func (t *target) openDisks(ctx context.Context) error {
 	for i := range t.members {
