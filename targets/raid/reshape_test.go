@@ -114,12 +114,9 @@ func (a *array) status() string {
 // A reshape keeps what the array holds, wherever it is stopped, while it is written to, and with members lost; redundancy agrees when it is done.
 func TestReshape(t *testing.T) {
 	for _, c := range reshapes4() {
-		for _, lost := range []int{-1, 0, 1, 2} {
+		for lost := -1; lost < min(3, c.members); lost++ { // of those that are members in the end
 			t.Run(fmt.Sprintf("%s without %d", c.name, lost), func(t *testing.T) {
 				t.Parallel()
-				if lost >= c.members {
-					t.Skip("there is no such member in the end")
-				}
 				a := c.prepare(t, 41)
 				rnd := rand.New(rand.NewPCG(7, uint64(lost+1)))
 				holds := min(c.array, c.after)
