@@ -25,8 +25,11 @@ const (
 	playTime = 60 * time.Second // one scenario
 )
 
-// errSilent: a guest does not come to an end.
-var errSilent = errors.New("the guest said nothing")
+// errSilent: a guest does not come to an end. errEnded: it panicked.
+var (
+	errSilent = errors.New("the guest said nothing")
+	errEnded  = errors.New("the guest ended")
+)
 
 // A Guest is a running kernel. Its methods are called by one goroutine at a time.
 type Guest struct {
@@ -145,7 +148,7 @@ func (g *Guest) answer(prefix string, within time.Duration) (string, error) {
 		select {
 		case line, ok := <-g.lines:
 			if !ok {
-				return "", fmt.Errorf("the guest ended; its console:\n%s", strings.Join(said, "\n"))
+				return "", fmt.Errorf("%w; its console:\n%s", errEnded, strings.Join(said, "\n"))
 			}
 			if rest, ok := strings.CutPrefix(line, prefix); ok {
 				return rest, nil
