@@ -21,10 +21,12 @@ type Difference struct {
 	Kernel   string   // is this in the kernel's
 	Only     string   // a regular expression of lines that the kernel's result has and ours lacks, in place of Ours and Kernel
 	Both     string   // a regular expression, in place of those; what matches in either result is of one run, and left out
+	Limited  string   // a regular expression of log lines, in place of those; the kernel leaves out what comes too fast, so it may lack some of ours
 	Reason   string
 
-	step, ours, only, both *regexp.Regexp
-	used                   map[string]bool // drivers for which it made a difference
+	step, ours, only, both, limited *regexp.Regexp
+	mutual                          bool            // ours is another run of the kernel, so either may lack what is Limited
+	used                            map[string]bool // drivers for which it made a difference
 }
 
 // Differences are all of them.
@@ -49,13 +51,14 @@ func LoadDifferences(path string) (*Differences, error) {
 		if d.Reason == "" || d.Scenario == "" {
 			err = errors.Join(err, fmt.Errorf("%s: difference %d has no scenario or no reason", path, i+1))
 		}
-		var e1, e2, e3, e4 error
+		var e1, e2, e3, e4, e5 error
 		d.step, e1 = regexp.Compile("^(?:" + d.Step + ")$")
 		d.ours, e2 = regexp.Compile("(?s)" + d.Ours)
-		d.only, e3 = regexp.Compile("(?m)^(?:" + d.Only + ")\n?$")
+		d.only, e3 = regexp.Compile("^(?:" + d.Only + ")$")
 		d.both, e4 = regexp.Compile("(?s)" + d.Both)
+		d.limited, e5 = regexp.Compile("^log: (?:" + d.Limited + ")$")
 		d.used = make(map[string]bool)
-		err = errors.Join(err, e1, e2, e3, e4)
+		err = errors.Join(err, e1, e2, e3, e4, e5)
 	}
 	return &Differences{file.Difference}, err
 }
@@ -67,8 +70,10 @@ func (ds *Differences) All() []*Difference { return ds.list }
 func (ds *Differences) OfOneRun() *Differences {
 	var list []*Difference
 	for _, d := range ds.list {
-		if d.Both != "" && len(d.In) == 0 {
-			list = append(list, d)
+		if len(d.In) == 0 && (d.Both != "" || d.Limited != "") {
+			mutual := *d
+			mutual.mutual = true
+			list = append(list, &mutual)
 		}
 	}
 	return &Differences{list}
@@ -80,12 +85,13 @@ func (d *Difference) Applies(scenario, driver string) bool {
 	return err == nil && ok && (len(d.In) == 0 || slices.Contains(d.In, driver))
 }
 
-// Unused returns the differences that made none in what a driver played; names are the scenarios it played.
+// Unused returns the differences that made none in what a driver played; names are the scenarios it played. What is Limited depends on how
+// fast the kernel was.
 func (ds *Differences) Unused(driver string, names []string) []*Difference {
 	var list []*Difference
 	for _, d := range ds.list {
 		played := slices.ContainsFunc(names, func(name string) bool { return d.Applies(name, driver) })
-		if played && !d.used[driver] {
+		if played && d.Limited == "" && !d.used[driver] {
 			list = append(list, d)
 		}
 	}
@@ -138,16 +144,32 @@ func (d *Difference) apply(ours, kernel string) (o, k string) {
 	if d.Both != "" {
 		return d.both.ReplaceAllString(ours, ""), d.both.ReplaceAllString(kernel, "")
 	}
+	if d.Limited != "" {
+		o, k = without(d.limited, ours, kernel), kernel
+		if d.mutual {
+			k = without(d.limited, kernel, ours)
+		}
+		return o, k
+	}
 	if d.Only == "" {
 		return d.ours.ReplaceAllString(ours, d.Kernel), kernel
 	}
+	return ours, without(d.only, kernel, "")
+}
+
+// without returns text without the lines that match, but with those that other has, too, each as often as other has it.
+func without(match *regexp.Regexp, text, other string) string {
+	has := make(map[string]int)
+	for line := range strings.SplitSeq(other, "\n") {
+		has[line]++
+	}
 	var kept []string
-	for _, line := range strings.Split(kernel, "\n") {
-		if !d.only.MatchString(line) {
+	for line := range strings.SplitSeq(text, "\n") {
+		if has[line]--; has[line] >= 0 || !match.MatchString(line) {
 			kept = append(kept, line)
 		}
 	}
-	return ours, strings.Join(kept, "\n")
+	return strings.Join(kept, "\n")
 }
 
 // Load reads the scenarios of a directory, sorted by name.
