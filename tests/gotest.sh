@@ -5,7 +5,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 mkdir -p build
 log=build/test.log
-go test -v "$@" >"$log" 2>&1
+go test -timeout 25m -v "$@" >"$log" 2>&1
 status=$?
 if [ $status != 0 ]; then
 	grep -vE '^(=== (RUN|PAUSE|CONT|NAME)|[[:space:]]*--- (PASS|SKIP)|PASS$|\?)' "$log"

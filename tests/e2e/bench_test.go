@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,7 +23,7 @@ var program string
 const ordinary = 65534
 
 // patience is how long anything may take before a test gives up on it.
-const patience = 20 * time.Second
+const patience = 90 * time.Second
 
 func TestMain(m *testing.M) {
 	if times, err := strconv.Atoi(os.Getenv(openerEnv)); err == nil {
@@ -145,17 +146,23 @@ func (b *bench) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// try runs a command and returns what it printed and its exit status.
+// try runs a command and returns what it printed and its exit status. If it takes too long, or leaves behind who goes on printing, the test fails.
 func (b *bench) try(name string, args ...string) (string, int) {
 	b.t.Helper()
 	cmd := b.command(name, args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	must(b.t, cmd.Start())
-	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
-	defer timer.Stop()
+	timer := time.AfterFunc(patience, func() {
+		for _, pid := range b.processes() {
+			syscall.Kill(pid, syscall.SIGKILL) //nolint:errcheck // most often it has ended with another
+		}
+	})
 	err := cmd.Wait()
 	var exit *exec.ExitError
+	if !timer.Stop() {
+		b.t.Fatalf("%s %q: was killed after %v\n%s", name, args, patience, out.Bytes())
+	}
 	if err != nil && !errors.As(err, &exit) {
 		b.t.Fatalf("%s %q: %v", name, args, err)
 	}
@@ -246,8 +253,8 @@ func mountsBelow(dir string) []mounted {
 // mark is an environment variable by which the bench knows its processes.
 func (b *bench) mark() string { return "DMFS_E2E_BENCH=" + b.dir }
 
-// daemons returns the pids of the program's processes that the bench started.
-func (b *bench) daemons() []int {
+// processes returns the pids of the processes that the bench started, and of theirs.
+func (b *bench) processes() []int {
 	var pids []int
 	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
@@ -255,13 +262,20 @@ func (b *bench) daemons() []int {
 		if err != nil {
 			continue
 		}
-		exe, _ := os.Readlink(filepath.Join("/proc", e.Name(), "exe"))
 		env, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
-		if exe == program && bytes.Contains(append(env, 0), []byte(b.mark()+"\x00")) {
+		if bytes.Contains(append(env, 0), []byte(b.mark()+"\x00")) {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
+}
+
+// daemons returns the pids of the program's processes among these.
+func (b *bench) daemons() []int {
+	return slices.DeleteFunc(b.processes(), func(pid int) bool {
+		exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		return exe != program
+	})
 }
 
 // daemon returns the pid of the one daemon of the bench.

@@ -148,7 +148,8 @@ func TestExecReencryptKilled(t *testing.T) {
 		const killed = `
 			cryptsetup open --key-file pass luks c
 			cryptsetup -q reencrypt --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-file pass --active-name c --hotzone-size 1M luks &
-			set +x; until dmsetup info -c --noheadings -o suspended,name | grep -q Suspended.*hotzone; do kill -0 $!; done; kill -9 $!; wait $! || set -x
+			set +x; until kill -STOP $!; sleep 0.1; dmsetup info -c --noheadings -o suspended,name | grep -q Suspended.*hotzone; do kill -CONT $!; sleep 0.01; done
+			kill -9 $!; wait $! || set -x
 			dmsetup info -c --noheadings -o suspended,name
 			timeout -k 1 0.5 dd if=/dev/mapper/c of=/dev/null bs=1M && echo nothing was suspended
 			`
@@ -165,7 +166,7 @@ func TestExecReencryptKilled(t *testing.T) {
 			cryptsetup -q reencrypt `+quick+` --key-file pass --active-name c --resume-only luks
 			cmp -n 33554432 stamps /dev/mapper/c; cryptsetup close c`)
 		b.try("timeout", "60", program, "exec", "--", "sh", "-exc", killed)
-		b.session("", `dmsetup resume c-hotzone-forward || dmsetup resume c-hotzone-backward; cryptsetup close c`+repaired+`
+		b.session("", `dmsetup info -c --noheadings -o suspended,name | sed -n s/Suspended://p | xargs -n 1 dmsetup resume; cryptsetup close c`+repaired+`
 			cryptsetup close c; cryptsetup -q reencrypt --force-offline-reencrypt --key-file pass --resume-only luks
 			cryptsetup open --key-file pass luks c; cmp -n 33554432 stamps /dev/mapper/c; cryptsetup close c`)
 	})
