@@ -199,7 +199,7 @@ func (w *worker) read(msg []byte) {
 		if handle.waits() {
 			if e = w.await(handle, c); e != 0 {
 				w.done(c)
-				w.e.send(unique, -int32(e), nil) //nolint:errcheck // that the request is gone is no news
+				w.write(bytesOf(new(fusefs.OutHeader)), unique, e)
 				return
 			}
 		}

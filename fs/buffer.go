@@ -154,12 +154,12 @@ func (b *buffer) withHeader(n int) []byte { return b.mem[payloadAt-outHeaderSize
 // small returns the place of a reply that does not touch the request.
 func (b *buffer) small() []byte { return b.mem[:payloadAt-writeInSize] }
 
-// readRequest reads the next request into b and returns its length, which is at least that of a header.
+// readRequest reads the next request into b and returns its length, which is at least that of a header. EAGAIN says that there is none.
 func readRequest(fd int, b *buffer) (int, error) {
 	for {
 		n, err := unix.Read(fd, b.room())
 		switch {
-		case err == unix.EINTR, err == unix.EAGAIN, err == unix.ENOENT:
+		case err == unix.EINTR, err == unix.ENOENT:
 			continue // ENOENT: it was interrupted before it could be read
 		case err != nil:
 			return 0, err

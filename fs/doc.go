@@ -4,7 +4,8 @@
 // # Layers
 //
 //	attach.go   mounts, by mount(2) or fusermount3, and gets the connection to the kernel
-//	engine.go   speaks FUSE on it: workers (worker.go) with buffers (buffer.go); knows no file of ours
+//	engine.go   speaks FUSE on it: workers (worker.go) with buffers (buffer.go), which try for a request before they sleep
+//	             (spin.go); knows no file of ours
 //	answer.go   the seam between the two: requests (wire.go) become calls of tree, their results replies
 //	tree.go     which files there are; data.go, text.go: what reading and writing them does
 //

@@ -42,11 +42,13 @@ const (
 type engine struct {
 	t     *tree
 	fd    int // the connection
+	eager int // another descriptor of it, which does not block; -1 if there is none
 	point string
 
 	idle    atomic.Int32  // workers that wait for a request
 	wanting atomic.Int32  // requests that wait for a buffer
 	turn    atomic.Uint32 // who gets the next that is free
+	spin    spin
 	// ended is set when the file system is unmounted.
 	ended atomic.Bool
 
@@ -71,12 +73,14 @@ func attachEngine(t *tree, o Options) (*engine, error) {
 		unix.Close(fd) //nolint:errcheck // the connection ends, which is what is wanted
 		return nil, errors.Join(err, e.unmount())
 	}
+	e.eager = openEager(fd)
 	spareProcessors.Do(func() { runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + idleReaders) })
 	return e, nil
 }
 
 func newEngine(t *tree, fd int, point string) *engine {
-	e := &engine{t: t, fd: fd, point: point, workers: make(map[*worker]struct{})}
+	e := &engine{t: t, fd: fd, eager: -1, point: point, workers: make(map[*worker]struct{})}
+	e.spin.small, e.spin.large = spinSmall, spinLarge
 	e.freed.L = &e.mu
 	return e
 }
@@ -114,7 +118,7 @@ func (e *engine) handshake() error {
 		MaxBackground: maxBackground, CongestionThreshold: maxBackground * 3 / 4,
 		MaxWrite: maxWrite, MaxPages: uint16(maxWrite / os.Getpagesize()), TimeGran: 1,
 	}
-	return e.send(in.Unique, 0, bytesOf(&out))
+	return e.send(e.fd, in.Unique, 0, bytesOf(&out))
 }
 
 // serve answers requests until the file system is unmounted.
@@ -132,6 +136,9 @@ func (e *engine) serve() {
 func (e *engine) closeLocked() {
 	if e.served && e.senders == 0 {
 		unix.Close(e.fd) //nolint:errcheck // the file system is gone
+		if e.eager >= 0 {
+			unix.Close(e.eager) //nolint:errcheck // likewise
+		}
 	}
 }
 
@@ -188,8 +195,9 @@ func (e *engine) interrupt(id, unique uint64) {
 	}
 	const pause = time.Millisecond // for the worker
 	time.AfterFunc(pause, func() {
-		if !e.tryInterrupt(unique) {
-			_ = e.send(id, -int32(unix.EAGAIN), nil) // fails if the request has been answered
+		if !e.tryInterrupt(unique) { // the kernel looks for it where it was read; this fails if it has been answered
+			_ = e.send(e.fd, id, -int32(unix.EAGAIN), nil)
+			_ = e.send(e.eager, id, -int32(unix.EAGAIN), nil)
 		}
 	})
 }
@@ -226,11 +234,11 @@ func (e *engine) dropCache(node uint64, data bool) {
 		body.Off = 0
 	}
 	// An inode that the kernel does not know has no cache.
-	_ = e.send(0, -fusefs.NOTIFY_INVAL_INODE, bytesOf(&body))
+	_ = e.send(e.fd, 0, -fusefs.NOTIFY_INVAL_INODE, bytesOf(&body))
 }
 
-// send writes a message that is no reply to a worker's request. It may come from outside, after the end.
-func (e *engine) send(unique uint64, status int32, body []byte) error {
+// send writes a message that is no reply to a worker's request to a descriptor of the connection. It may come from outside, after the end.
+func (e *engine) send(fd int, unique uint64, status int32, body []byte) error {
 	e.mu.Lock()
 	if e.served {
 		e.mu.Unlock()
@@ -240,7 +248,7 @@ func (e *engine) send(unique uint64, status int32, body []byte) error {
 	e.mu.Unlock()
 	out := fusefs.OutHeader{Length: uint32(outHeaderSize + len(body)), Status: status, Unique: unique}
 	b := append(bytesOf(&out), body...)
-	_, err := unix.Write(e.fd, b)
+	_, err := unix.Write(fd, b)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.senders--

@@ -160,7 +160,7 @@ func FuzzAnswer(f *testing.F) {
 		defer null.Close()
 		e := newEngine(testTree(t), int(null.Fd()), "")
 		defer e.unused.releaseAll()
-		w := &worker{e: e, counted: true}
+		w := &worker{e: e, counted: true, conn: e.fd}
 		w.newCaller()
 		w.buf, err = e.takeLocked()
 		must(t, err)

@@ -20,16 +20,39 @@ type wire struct {
 }
 
 func newWire(t *testing.T, tree *tree) *wire {
+	here, there := connect(t)
+	k := &wire{t: t, fd: here, e: newEngine(tree, there, ""), ended: make(chan struct{})}
+	k.serve()
+	return k
+}
+
+// newEagerWire returns both descriptors' ends. The engine tries for requests on the second for ever.
+func newEagerWire(t *testing.T, tree *tree) (k, eager *wire) {
+	here, there := connect(t)
+	k = &wire{t: t, fd: here, e: newEngine(tree, there, ""), ended: make(chan struct{})}
+	here, k.e.eager = connect(t)
+	must(t, unix.SetNonblock(k.e.eager, true))
+	eager = &wire{t: t, fd: here, e: k.e, ended: k.ended}
+	k.e.spin.small, k.e.spin.large = time.Hour, time.Hour
+	k.serve()
+	t.Cleanup(eager.hangUp)
+	t.Cleanup(func() { must(t, unix.Shutdown(k.fd, unix.SHUT_RDWR)) })
+	return k, eager
+}
+
+func connect(t *testing.T) (here, there int) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	must(t, err)
-	k := &wire{t: t, fd: pair[0], e: newEngine(tree, pair[1], ""), ended: make(chan struct{})}
-	must(t, unix.SetsockoptTimeval(k.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 20}))
+	must(t, unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 20}))
+	return pair[0], pair[1]
+}
+
+func (k *wire) serve() {
 	go func() {
 		defer close(k.ended)
 		k.e.serve()
 	}()
-	t.Cleanup(k.hangUp)
-	return k
+	k.t.Cleanup(k.hangUp)
 }
 
 // hangUp is what the kernel does when a mount is gone, and waits until the engine has ended.
@@ -144,5 +167,73 @@ func TestInterruptTooEarly(t *testing.T) {
 	send(k, in, &in.InHeader, opInterrupt, 3)
 	if got := k.reply(); got.Unique != 3 || got.Status != -int32(unix.EAGAIN) {
 		t.Errorf("reply %+v, want EAGAIN to request 3", got)
+	}
+}
+
+// A worker that tries for the next request answers it where it came from, also when it has waited, and an interrupt of a request that nobody knows
+// is given back wherever it may have been read.
+func TestEager(t *testing.T) {
+	tree := testTree(t)
+	tree.mustControl(t, "create d 0 64 zero\nsuspend d\n")
+	h, errno := tree.openData(tree.m.ByName("d"))
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	defer h.release()
+	k, eager := newEagerWire(t, tree)
+	k.statFS(1)
+	if got := k.reply(); got.Unique != 1 {
+		t.Fatalf("reply %+v to request 1", got)
+	}
+	eager.statFS(2)
+	if got := eager.reply(); got.Unique != 2 {
+		t.Fatalf("reply %+v to request 2", got)
+	}
+	eager.read(3, tree.handles.add(h), 512)
+	k.statFS(4)
+	if got := k.reply(); got.Unique != 4 {
+		t.Fatalf("reply %+v to request 4", got)
+	}
+	tree.mustControl(t, "resume d\n")
+	if got := eager.reply(); got.Unique != 3 || got.Status != 0 {
+		t.Fatalf("reply %+v to request 3", got)
+	}
+	in := &fusefs.InterruptIn{Unique: 5}
+	send(k, in, &in.InHeader, opInterrupt, 6)
+	for _, wire := range []*wire{k, eager} {
+		if got := wire.reply(); got.Unique != 6 || got.Status != -int32(unix.EAGAIN) {
+			t.Errorf("reply %+v, want EAGAIN to request 6", got)
+		}
+	}
+}
+
+// One worker at a time tries, and after attempts in vain fewer and fewer do.
+func TestSpin(t *testing.T) {
+	var s spin
+	if !s.begin() || s.begin() {
+		t.Fatal("not one at a time")
+	}
+	s.end(false)
+	attempts := 0
+	for range 100_000 {
+		if s.begin() {
+			attempts++
+			s.end(false)
+		}
+	}
+	if most := spinMisses + spinRests + 100_000>>spinRests; attempts > most || attempts < spinRests {
+		t.Errorf("%d attempts in vain, want %d at most", attempts, most)
+	}
+	for !s.begin() {
+	}
+	s.end(true)
+	for range spinMisses {
+		if !s.begin() {
+			t.Error("no attempt after one that was not in vain")
+		}
+		s.end(false)
+	}
+	if s.begin() {
+		t.Error("no rest after attempts in vain")
 	}
 }

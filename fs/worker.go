@@ -2,6 +2,7 @@ package fs
 
 import (
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fuse"
@@ -14,12 +15,15 @@ type worker struct {
 	buf     *buffer // nil while it waits without one
 	counted bool    // buf counts as lent; on e.mu
 	caller  atomic.Pointer[caller]
+	conn    int           // the descriptor that its request came from, which takes the reply
+	replied int           // the length of its last reply, in bytes
+	spins   time.Duration // how long to try for the next request before it waits
 }
 
 func (w *worker) run() {
 	defer w.end()
 	for {
-		n, err := readRequest(w.e.fd, w.buf)
+		n, err := w.next()
 		alone := w.e.idle.Add(-1) == 0
 		if err != nil {
 			w.e.end()
@@ -31,6 +35,10 @@ func (w *worker) run() {
 		w.answer(w.buf.request(n))
 		if w.buf == nil || !w.again() {
 			return
+		}
+		w.spins = w.e.spin.small
+		if max(n, w.replied) >= largeData {
+			w.spins = w.e.spin.large
 		}
 	}
 }
@@ -146,10 +154,11 @@ func (w *worker) replySmall(unique uint64, n int, status unix.Errno) {
 
 // write sends a reply whose header is still empty. That the request is gone, or the file system, is no news.
 func (w *worker) write(b []byte, unique uint64, status unix.Errno) {
+	w.replied = len(b)
 	h := view[fusefs.OutHeader](b)
 	h.Length, h.Status, h.Unique = uint32(len(b)), -int32(status), unique
 	for {
-		if _, err := unix.Write(w.e.fd, b); err != unix.EINTR {
+		if _, err := unix.Write(w.conn, b); err != unix.EINTR {
 			return
 		}
 	}
