@@ -33,7 +33,7 @@
 //	raid10_format WORD        near, far or offset
 //	raid10_use_near_sets      far copies rotate among all members
 //	data_offset SECTORS       room on each member for a reshape: see Reshape. A multiple of 8, at least 32
-//	delta_disks N             of parity: adds N members, or removes them if it is less than 0. Of raid1: the last N are new
+//	delta_disks N             of parity and raid10: adds N members; of parity, removes them if it is less than 0. Of raid1: the last N are new
 //	journal_dev DISK          of parity: a journal that closes the write hole, of 4 MiB at least. It must stay with the array: see Journal
 //	journal_mode WORD         writethrough, or writeback; after journal_dev
 //
@@ -66,14 +66,18 @@
 // # Reshape
 //
 // An array with parity can be given other chunks, another layout (raid4 is a layout of raid5), more members or fewer, with its level and while it is
-// used. Data moves on the members by data_offset sectors, which must be a chunk at least, the larger of both. That many sectors of each member must be
-// free: at the end if data is at the beginning, and the other way round. Three tables do it:
+// used; a raid10 other chunks, offset for near or near for offset, and more members. Data moves on the members by data_offset sectors, which must be a chunk
+// at least, the larger of both, with offset a chunk for each copy. If near copies do not divide the members of a raid10, or neither length is a multiple of
+// the other, it takes both and more: a table with less is refused, and told how much. That many sectors of each member must be free: at the end if data is
+// at the beginning, and the other way round. Three tables do it:
 //
 //  1. One that asks: with the new type and chunk, or delta_disks, and data_offset unless it was given before. The members are all that there are, with
 //     those to be added and those to be removed last, and the length is for all of them. Superblocks tell what is to be done; nothing moves.
 //  2. The same without delta_disks, which moves the data. It may be interrupted, and loaded again.
 //  3. One for what the array has become, with its length. Until then members that were added give no more sectors, or those of a removed member
 //     too many; those that are no longer there fail.
+//
+// The number of copies of a raid10 stays, and far copies cannot be moved. A layout that is given together with delta_disks is ignored.
 //
 // To add members the data must be at data_offset before, with room in front. That is for the segments below to arrange, as LVM does: lay room that
 // is at the end before the rest. A table that asks is refused without room, while members are missing or not in sync, and if chunks do not fit.
@@ -149,7 +153,6 @@
 //
 // # Differences from the kernel
 //
-//   - Reshapes of raid10 are refused, and raid10 that is being reshaped. The kernel adds members, and changes chunks and near to offset and back.
 //   - The log in a journal begins anew in the first block each time. The kernel's goes around in a ring of which dm-raid does not remember the beginning, so that the
 //     kernel replays at each start what was written after the first one, over all that was written since, and loses what it logged once it went
 //     around. Such journals are replayed from their last start here, and searched for the beginning of the ring. After several starts by the kernel
@@ -163,6 +166,9 @@
 //   - A read-only table with a journal that may hold something is refused.
 //   - The uuid of the array is zeroes in dm-raid, so that a journal of another one is only refused if it names sectors that are not there.
 //   - A table that asks for a reshape without room is refused. The kernel keeps the old geometry, without a word, or starts what a crash would destroy.
+//   - So is one that asks for far copies, which the kernel does not heed, or for another number of copies on more members: the kernel reads what the members hold as if it
+//     were in that layout.
+//   - What a raid10 gets with new members is zeroes; the kernel leaves its copies different.
 //   - The position of a reshape is made durable after each step, at most 512 KiB of each member, before anybody writes to what it moved.
 //   - While members are removed the table's length stays: what is behind the end fails. The kernel makes the device smaller, and larger again only by the
 //     third table after members were added; here new sectors are there when the reshape is done.

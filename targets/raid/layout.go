@@ -218,6 +218,76 @@ func (g *geometry) fillsRows() bool {
 	return g.level != 10 || g.dev*mapper.Sector(g.members) == g.array*mapper.Sector(g.near*g.far)
 }
 
+// span returns the sectors that lie side by side in one row: those of a row of chunks with parity, of a mirror those of a chunk.
+func (g *geometry) span() mapper.Sector {
+	if g.mirrored() {
+		return g.chunk
+	}
+	return g.stripe()
+}
+
+// copied returns how often a raid10 has each sector.
+func (g *geometry) copied() mapper.Sector { return mapper.Sector(g.near * g.far) }
+
+// spread returns how many sectors of the array lie on n of each member.
+func (g *geometry) spread(n mapper.Sector) mapper.Sector {
+	if g.level == 10 {
+		return n * mapper.Sector(g.members) / g.copied()
+	}
+	return n * mapper.Sector(g.data())
+}
+
+// share returns how many sectors of each member n of the array take.
+func (g *geometry) share(n mapper.Sector) mapper.Sector {
+	if g.level == 10 {
+		return n * g.copied() / mapper.Sector(g.members)
+	}
+	return n / mapper.Sector(g.data())
+}
+
+// turn returns the sectors of a member after which the placement begins with another sector of the array: a row of chunks, or the rows with the copies of one.
+func (g *geometry) turn() mapper.Sector {
+	if g.offset {
+		return g.chunk * mapper.Sector(g.far)
+	}
+	return g.chunk
+}
+
+// begins returns where on the members the sectors of the array from s on begin: none of them lies before. This and the next three are not for far copies.
+func (g *geometry) begins(s mapper.Sector) mapper.Sector {
+	if g.parity > 0 {
+		return s / g.stripe() * g.chunk
+	}
+	return s / g.chunk * mapper.Sector(g.near) / mapper.Sector(g.members) * g.turn()
+}
+
+// ends returns where on the members the sectors of the array before s end.
+func (g *geometry) ends(s mapper.Sector) mapper.Sector {
+	if g.parity > 0 {
+		return ceil(s, g.stripe()) * g.chunk
+	}
+	return ceil(ceil(s, g.chunk)*mapper.Sector(g.near), mapper.Sector(g.members)) * g.turn()
+}
+
+// below returns how many sectors of the array, from its beginning on, lie before sector at of the members with all that belongs to them.
+func (g *geometry) below(at mapper.Sector) mapper.Sector {
+	if g.parity > 0 {
+		return at / g.chunk * g.stripe()
+	}
+	return at / g.turn() * mapper.Sector(g.members) / mapper.Sector(g.near) * g.chunk
+}
+
+// above returns the first sector of the array from which on all lie at sector at of the members or behind it.
+func (g *geometry) above(at mapper.Sector) mapper.Sector {
+	if g.parity > 0 {
+		return ceil(at, g.chunk) * g.stripe()
+	}
+	return ceil(ceil(at, g.turn())*mapper.Sector(g.members), mapper.Sector(g.near)) * g.chunk
+}
+
+// ceil returns n / unit, rounded up.
+func ceil(n, unit mapper.Sector) mapper.Sector { return (n + unit - 1) / unit }
+
 // A place is a sector of a member.
 type place struct {
 	member int

@@ -131,7 +131,7 @@ func (t *target) takeMember(m *member, l *loaded, ref *superblock) {
 	}
 	switch {
 	case m.dead.Load():
-	case l.added && t.geo.parity > 0: // a reshape fills it
+	case l.added && t.geo.level > 1: // a reshape fills it
 	case m.index >= t.geo.members && ref.reshape == done && ref.level > 1: // a reshape removed it
 		m.good.Store(0)
 	case l.fresh || !l.ok:

@@ -132,6 +132,9 @@ func devSectors(c *config, length mapper.Sector) (mapper.Sector, error) {
 	if dev /= parts; dev%c.chunk != 0 {
 		return 0, mapper.BadArg(reason, "each member gets %d sectors: want whole chunks of %d", dev, c.chunk)
 	}
+	if copies := mapper.Sector(c.copies); c.typ.level == 10 && dev*(parts+mapper.Sector(c.delta))%copies != 0 {
+		return 0, mapper.BadArg(reason, "%d copies on %d members and %d more", copies, parts, c.delta)
+	}
 	return dev, nil
 }
 

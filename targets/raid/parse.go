@@ -257,9 +257,6 @@ func (c *config) numeric(key string, n int) error {
 		if abs := max(n, -n); abs < 1 || abs > maxMembers-2*max(c.typ.parity, 1) {
 			return mapper.BadArg("Too many delta_disk requested", "%d", n)
 		}
-		if c.typ.level == 10 && n > 0 {
-			return reshapes("delta_disks %d of a %s", n, c.typ.name)
-		}
 		c.delta = n
 		return nil
 	}
@@ -399,8 +396,8 @@ func (c *config) checkFlags() error {
 	return nil
 }
 
-// options returns the options in the order in which the kernel shows them. journal is how the disk of a journal is shown.
-func (c *config) options(journal string) []string {
+// options returns the options in the order in which the kernel shows them. journal is how the disk of a journal is shown, layout that of a raid10.
+func (c *config) options(journal string, layout uint32) []string {
 	var words []string
 	add := func(key string, n uint64) {
 		if c.given[key] {
@@ -428,9 +425,9 @@ func (c *config) options(journal string) []string {
 	add("max_write_behind", uint64(c.behind/2))
 	add("stripe_cache", uint64(c.cache))
 	add("region_size", uint64(c.region))
-	add("raid10_copies", uint64(c.copies))
+	add("raid10_copies", uint64(copiesOf(c.typ.level, layout)))
 	if c.given["raid10_format"] {
-		words = append(words, "raid10_format", [...]string{"near", "near", "offset", "far"}[c.format])
+		words = append(words, "raid10_format", formatName(layout))
 	}
 	if c.given["delta_disks"] {
 		words = append(words, "delta_disks", strconv.Itoa(c.delta))

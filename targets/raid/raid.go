@@ -121,22 +121,21 @@ func (t *target) Submit(ctx context.Context, r mapper.Request) error {
 		}
 		return t.discardStriped(ctx, r)
 	case r.Op == mapper.OpRead:
-		t.busy.Add(1)
-		if t.geo.mirrored() {
-			return t.cur.readMirror(ctx, r)
-		}
-		return t.submitParity(ctx, r)
 	case r.Op == mapper.OpWrite, r.Op == mapper.OpDiscard && t.geo.mirrored():
 		if t.readOnly {
 			return mapper.ErrReadOnly
 		}
-		t.busy.Add(1)
-		if t.geo.mirrored() {
-			return t.cur.writeMirror(ctx, r)
-		}
-		return t.submitParity(ctx, r)
+	default:
+		return mapper.ErrNotSupported
 	}
-	return mapper.ErrNotSupported
+	t.busy.Add(1)
+	if rs := t.reshaping.Load(); rs != nil {
+		return rs.submit(ctx, r)
+	}
+	if t.geo.mirrored() {
+		return t.cur.carry(ctx, r)
+	}
+	return t.submitParity(ctx, r)
 }
 
 // submitFlush makes durable what was written.
@@ -155,9 +154,6 @@ func (t *target) submitFlush(ctx context.Context, r mapper.Request) error {
 
 // submitParity reads or writes an array with parity.
 func (t *target) submitParity(ctx context.Context, r mapper.Request) error {
-	if rs := t.reshaping.Load(); rs != nil {
-		return rs.submit(ctx, r)
-	}
 	if r.End() > t.geo.array { // a table may be longer while members are removed
 		return mapper.ErrIO
 	}
@@ -280,13 +276,13 @@ func (t *target) Hints(l *mapper.Limits) {
 // Table returns the line as loaded.
 func (t *target) Table(bool) []string {
 	t.mu.Lock()
-	c, chunk := t.cfg, t.geo.chunk
+	c, chunk, layout := t.cfg, t.geo.chunk, t.super.layout
 	t.mu.Unlock()
 	journal := ""
 	if t.journal != nil {
 		journal = mapper.DiskName(t.journal.disk)
 	}
-	options := c.options(journal)
+	options := c.options(journal, layout)
 	words := append([]string{c.typ.name, strconv.Itoa(1 + len(options)), strconv.FormatUint(uint64(chunk), 10)}, options...)
 	words = append(words, strconv.Itoa(len(t.members)))
 	name := func(d mapper.Disk) string {

@@ -7,8 +7,8 @@ import (
 	"dmfs/mapper"
 )
 
-// A reshape moves what a parity array holds from one geometry to another with the same level: more or fewer members, other chunks, another
-// layout. Both lie on the same disks, at different offsets, so that what is written does not meet what is still to be read.
+// A reshape moves what an array with parity or a raid10 holds from one geometry to another with the same level: more or fewer members, other chunks,
+// another layout. Both lie on the same disks, at different offsets, so that what is written does not meet what is still to be read.
 //
 // Forwards data moves to a smaller offset, the array's first sectors first; before the position it is in the new geometry. Backwards it moves to a
 // larger one, the last first; from the position on it is in the new geometry. The position is in sectors of the array.
@@ -25,7 +25,7 @@ import (
 // overwritten. The member with the most events counts.
 //
 // Bits of the bitmap stay set until the end: they may mean a row in either geometry. What a crash left different in the old geometry is copied
-// as its data says, with new parity; in the new one it is resynced after the reshape.
+// as its data says, with new parity, or as the copy that is read first; in the new one it is resynced after the reshape.
 type reshape struct {
 	t         *target
 	old, now  *plane
@@ -42,10 +42,13 @@ const moveSectors mapper.Sector = 1024
 
 // unit is what the position is a multiple of.
 func (rs *reshape) unit() mapper.Sector {
+	if rs.now.geo.mirrored() {
+		return leastChunk
+	}
 	return max(rs.old.geo.chunk, rs.now.geo.chunk) * mapper.Sector(rs.now.geo.data())
 }
 
-// final returns the position at which all is moved: forwards the members' end, for sectors after the array's old end are written, too.
+// final returns the position at which all is moved: forwards the new end, for sectors after the array's old end are written, too, as zeroes.
 func (rs *reshape) final() mapper.Sector {
 	if rs.backwards {
 		return 0
@@ -60,24 +63,24 @@ func (rs *reshape) room() mapper.Sector {
 
 // next returns where the position can go from p without writing over what it does not cover, p itself if nowhere.
 func (rs *reshape) next(p mapper.Sector) mapper.Sector {
-	width, stripe, unit := mapper.Sector(rs.now.geo.data()), rs.old.geo.stripe(), rs.unit()
-	most := max(unit, moveSectors*width/unit*unit)
+	unit := rs.unit()
+	most := max(unit, rs.now.geo.spread(moveSectors)/unit*unit)
 	if rs.backwards {
-		need := (p+stripe-1)/stripe*rs.old.geo.chunk + rs.old.offset // where old rows end that are needed
+		need := rs.old.geo.ends(p) + rs.old.offset // where old rows end that are needed
 		least := mapper.Sector(0)
 		if need > rs.now.offset {
-			least = min(p, ((need-rs.now.offset)*width+unit-1)/unit*unit)
+			least = min(p, ceil(rs.now.geo.above(need-rs.now.offset), unit)*unit)
 		}
 		return max(least, p-min(p, most))
 	}
-	need := p/stripe*rs.old.geo.chunk + rs.old.offset // where old rows begin that are needed
+	need := rs.old.geo.begins(p) + rs.old.offset // where old rows begin that are needed
 	if p >= rs.end {
 		need = rs.now.geo.dev + rs.now.offset // none is
 	}
 	if need <= rs.now.offset {
 		return p
 	}
-	q := (need - rs.now.offset) * width / unit * unit
+	q := rs.now.geo.below(need-rs.now.offset) / unit * unit
 	return max(p, min(q, p+most, rs.final()))
 }
 
@@ -101,19 +104,27 @@ func (rs *reshape) submit(ctx context.Context, r mapper.Request) error {
 		if s < pos {
 			n = min(n, pos-s)
 		}
-		n = min(n, p.geo.stripe()-s%p.geo.stripe())
-		part := r.Slice(off, n)
-		if r.Op == mapper.OpRead {
-			err = p.readParity(ctx, part)
-		} else {
-			err = p.writeParity(ctx, part)
-		}
-		if err != nil {
+		n = min(n, p.geo.span()-s%p.geo.span())
+		if err := p.carry(ctx, r.Slice(off, n)); err != nil {
 			return err
 		}
 		off += n
 	}
 	return nil
+}
+
+// carry carries out what lies in one span.
+func (t *plane) carry(ctx context.Context, r mapper.Request) error {
+	read, mirrored := r.Op == mapper.OpRead, t.geo.mirrored()
+	switch {
+	case read && mirrored:
+		return t.readMirror(ctx, r)
+	case read:
+		return t.readParity(ctx, r)
+	case mirrored:
+		return t.writeMirror(ctx, r)
+	}
+	return t.writeParity(ctx, r)
 }
 
 // side returns the geometry in which sector s is.
@@ -139,23 +150,25 @@ func (rs *reshape) run(ctx context.Context) error {
 		if err := rs.move(ctx, pos, next); err != nil {
 			return err
 		}
-		width := mapper.Sector(rs.now.geo.data())
 		done := rs.done(next)
 		rs.t.mu.Lock()
 		rs.t.sync.at = done
 		rs.t.mu.Unlock()
-		if err := p.step(ctx, (max(pos, next)-min(pos, next))/width); err != nil {
+		if err := p.step(ctx, rs.now.geo.share(max(pos, next)-min(pos, next))); err != nil {
 			return err
 		}
 	}
 }
 
-// done returns how many sectors of each member are written at a position.
+// done returns how many sectors of each member are written at a position, or for raid10 of the array.
 func (rs *reshape) done(pos mapper.Sector) mapper.Sector {
 	if rs.backwards {
 		pos = rs.end - pos
 	}
-	return pos / mapper.Sector(rs.now.geo.data())
+	if rs.now.geo.mirrored() {
+		return pos
+	}
+	return rs.now.geo.share(pos)
 }
 
 // move moves what lies between two positions, and makes the second durable.
@@ -166,16 +179,12 @@ func (rs *reshape) move(ctx context.Context, pos, next mapper.Sector) error {
 		return err
 	}
 	defer rs.moving.end(c)
-	g := &rs.now.geo
-	for s := from; s < to; s += g.stripe() {
-		for off := mapper.Sector(0); off < g.chunk; off += columnSectors {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := rs.moveColumn(s, off, min(columnSectors, g.chunk-off)); err != nil {
-				return err
-			}
-		}
+	carry := rs.moveRows
+	if rs.now.geo.mirrored() {
+		carry = rs.moveCopies
+	}
+	if err := carry(ctx, from, to); err != nil {
+		return err
 	}
 	if err := rs.t.flushData(context.WithoutCancel(ctx)); err != nil {
 		return err
@@ -187,6 +196,46 @@ func (rs *reshape) move(ctx context.Context, pos, next mapper.Sector) error {
 	}
 	rs.pos.Store(uint64(next))
 	return nil
+}
+
+// moveRows writes the new rows of sectors [from, to) of the array.
+func (rs *reshape) moveRows(ctx context.Context, from, to mapper.Sector) error {
+	g := &rs.now.geo
+	for s := from; s < to; s += g.stripe() {
+		for off := mapper.Sector(0); off < g.chunk; off += columnSectors {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := rs.moveColumn(s, off, min(columnSectors, g.chunk-off)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// moveCopies writes the new copies of sectors [from, to) of the array. Only a crash leaves some of them: they are written again then.
+func (rs *reshape) moveCopies(ctx context.Context, from, to mapper.Sector) error {
+	old, now := rs.old.geo.chunk, rs.now.geo.chunk
+	var pieces []mapper.Sector // where they begin; the last is the end
+	for s := from; s < to; {
+		pieces = append(pieces, s)
+		s += min(to-s, columnSectors, old-s%old, now-s%now)
+	}
+	pieces = append(pieces, to)
+	return mapper.FanOut(len(pieces)-1, fanWidth, func(i int) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n := pieces[i+1] - pieces[i]
+		b := mapper.GetBuffer(int(n.Bytes()))
+		defer b.Free()
+		if err := rs.readOld(context.WithoutCancel(ctx), pieces[i], b.Data); err != nil {
+			return err
+		}
+		_, err := rs.now.writeCopies(context.Background(), mapper.Request{Op: mapper.OpWrite, Start: pieces[i], Count: n, Data: b.Data})
+		return err
+	})
 }
 
 // moveColumn writes the n sectors that begin off sectors into each chunk of the new row that begins with sector s of the array.
@@ -225,9 +274,9 @@ func (rs *reshape) readOld(ctx context.Context, s mapper.Sector, p []byte) error
 			clear(p)
 			return nil
 		}
-		n = min(n, g.array-s, g.stripe()-s%g.stripe())
+		n = min(n, g.array-s, g.span()-s%g.span())
 		r := mapper.Request{Op: mapper.OpRead, Start: s, Count: n, Data: p[:n.Bytes()]}
-		if err := rs.old.readParity(ctx, r); err != nil {
+		if err := rs.old.carry(ctx, r); err != nil {
 			return err
 		}
 		s, p = s+n, p[n.Bytes():]
@@ -235,16 +284,19 @@ func (rs *reshape) readOld(ctx context.Context, s mapper.Sector, p []byte) error
 	return nil
 }
 
-// finish makes the new geometry the only one. Sizes are left in the superblock as Linux 6.1 leaves them: the next table sets them right.
+// finish makes the new geometry the only one. Sizes of an array with parity are left in the superblock as Linux 6.1 leaves them: the next table sets them right.
 func (rs *reshape) finish() error {
 	t := rs.t
 	err := t.changeSupers(func(s *superblock) {
 		if s.flags&flagReshape == 0 {
 			return // it could not be written before
 		}
-		if rs.backwards {
+		switch {
+		case rs.now.geo.level == 10:
+			s.dev, s.array = rs.now.geo.dev, rs.now.geo.array
+		case rs.backwards:
 			s.dev -= rs.room()
-		} else {
+		default:
 			s.dev += rs.room()
 		}
 		s.flags, s.delta, s.reshape = 0, 0, done

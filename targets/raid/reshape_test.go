@@ -18,6 +18,7 @@ import (
 type change struct {
 	name           string
 	members        int // in the end
+	room           mapper.Sector
 	dev            mapper.Sector
 	array, after   mapper.Sector
 	make, ask, run []string
@@ -26,32 +27,18 @@ type change struct {
 	forward        bool     // the data is at data_offset before
 }
 
-const reshapeRoom = 64
-
 func reshapes4() (list []change) {
 	const dev = 768
-	opts := "region_size 64"
+	const opts = "region_size 64"
 	add := func(name string, typ, to string, before, after int, chunk, newChunk int, forward bool) {
 		parity := typeNamed(raidTypes, typ).parity
-		c := change{name: name, members: after, dev: dev, array: dev * mapper.Sector(before-parity), after: dev * mapper.Sector(after-parity), forward: forward}
-		legs := func(n int) []int {
-			var l []int
-			for i := range n {
-				l = append(l, i)
-			}
-			return l
-		}
-		table := max(before, after)
-		c.askLen = dev * mapper.Sector(table-parity)
-		c.make = line(fmt.Sprint(typ, " ", chunk), opts, legs(before)...)
-		delta := ""
-		if before != after {
-			delta = fmt.Sprintf(" delta_disks %d", after-before)
-		}
-		c.ask = line(fmt.Sprint(to, " ", newChunk), fmt.Sprintf("%s%s data_offset %d", opts, delta, reshapeRoom), legs(table)...)
-		c.run = line(fmt.Sprint(to, " ", newChunk), opts, legs(table)...)
-		c.plain = line(fmt.Sprint(to, " ", newChunk), opts, legs(after)...)
-		list = append(list, c)
+		c := change{name: name, members: after, room: 64, dev: dev, array: dev * mapper.Sector(before-parity), after: dev * mapper.Sector(after-parity), forward: forward}
+		list = append(list, c.tables(fmt.Sprint(typ, " ", chunk), opts, fmt.Sprint(to, " ", newChunk), opts, before, after))
+	}
+	add10 := func(name string, format, to string, copies, before, after int, chunk, newChunk int) {
+		c := change{name: name, members: after, room: 128, dev: dev, array: dev * mapper.Sector(before) / mapper.Sector(copies), after: dev * mapper.Sector(after) / mapper.Sector(copies), forward: before != after}
+		opts := fmt.Sprintf("%s raid10_copies %d raid10_format ", opts, copies)
+		list = append(list, c.tables(fmt.Sprint("raid10 ", chunk), opts+format, fmt.Sprint("raid10 ", newChunk), opts+to, before, after))
 	}
 	add("grow5", "raid5_ls", "raid5_ls", 3, 4, 16, 16, true)
 	add("grow5by2", "raid5_n", "raid5_n", 3, 5, 16, 16, true)
@@ -68,20 +55,51 @@ func reshapes4() (list []change) {
 	add("raid4", "raid4", "raid5_n", 3, 3, 16, 16, false)
 	add("layout6", "raid6_zr", "raid6_n_6", 5, 5, 16, 16, false)
 	add("layout6chunk", "raid6_rs_6", "raid6_nr", 4, 4, 16, 64, false)
+	add10("chunk10", "near", "near", 2, 4, 4, 16, 64)
+	add10("chunk10down", "near", "near", 2, 3, 3, 32, 8)
+	add10("offset10", "near", "offset", 2, 4, 4, 16, 16)
+	add10("near10", "offset", "near", 2, 5, 5, 16, 16)
+	add10("near10chunk", "offset", "near", 2, 4, 4, 16, 64)
+	add10("offset10of3", "near", "offset", 3, 5, 5, 16, 16)
+	add10("grow10", "near", "near", 2, 2, 3, 16, 16)
+	add10("grow10by2", "near", "near", 2, 4, 6, 16, 32)
+	add10("grow10offset", "offset", "offset", 2, 3, 4, 32, 16)
+	add10("grow10of3", "near", "near", 3, 3, 5, 16, 16)
 	return list
+}
+
+// tables fills in the lines that make c of one type and chunk another, with options of each.
+func (c change) tables(typ, opts, to, toOpts string, before, after int) change {
+	legs := func(n int) []int {
+		var l []int
+		for i := range n {
+			l = append(l, i)
+		}
+		return l
+	}
+	table, delta := max(before, after), ""
+	if before != after {
+		delta = fmt.Sprintf(" delta_disks %d", after-before)
+	}
+	c.askLen = max(c.array, c.after)
+	c.make = line(typ, opts, legs(before)...)
+	c.ask = line(to, fmt.Sprintf("%s%s data_offset %d", toOpts, delta, c.room), legs(table)...)
+	c.run = line(to, toOpts, legs(table)...)
+	c.plain = line(to, toOpts, legs(after)...)
+	return c
 }
 
 // prepare makes an array that can be reshaped, fills it, and moves the data of each member to where the reshape wants it.
 func (c change) prepare(t testing.TB, seed uint64) *array {
 	t.Helper()
-	s := disksFor(6, c.dev+reshapeRoom-16, c.array, c.make) // setup adds 16
+	s := disksFor(6, c.dev+c.room-16, c.array, c.make) // setup adds 16
 	a := newArray(t, s, seed, true)
 	a.scribble(60)
 	a.close()
 	if c.forward {
 		for i := range 6 {
 			d, buf := a.disks[fmt.Sprintf("7:%d", 2*i+1)], make([]byte, c.dev.Bytes())
-			for _, r := range []mapper.Request{{Op: mapper.OpRead, Count: c.dev, Data: buf}, {Op: mapper.OpWrite, Start: reshapeRoom, Count: c.dev, Data: buf}} {
+			for _, r := range []mapper.Request{{Op: mapper.OpRead, Count: c.dev, Data: buf}, {Op: mapper.OpWrite, Start: c.room, Count: c.dev, Data: buf}} {
 				if err := d.Submit(context.Background(), r); err != nil {
 					t.Fatal(err)
 				}
@@ -229,7 +247,7 @@ func TestReshapeUnderLoad(t *testing.T) {
 // The power is cut during a reshape under load: every sector holds what was flushed or a write after it, and redundancy agrees in the end.
 func TestReshapePowerCuts(t *testing.T) {
 	list := reshapes4()
-	each := max(2, mappertest.Cuts(60)/len(list))
+	each := max(2, mappertest.Cuts(100)/len(list))
 	seed := mappertest.Seed(t)
 	for i, c := range list {
 		t.Run(c.name, func(t *testing.T) {

@@ -1,6 +1,8 @@
 package raid
 
 import (
+	"errors"
+
 	"golang.org/x/sys/unix"
 
 	"dmfs/mapper"
@@ -10,7 +12,7 @@ import (
 
 // asksReshape reports whether the table has another geometry of the level of superblock s.
 func (t *target) asksReshape(s *superblock) bool {
-	if s.level != 5 && s.level != 6 || s.level != t.geo.level || s.old {
+	if s.level < 5 || s.level != t.geo.level || s.old {
 		return false
 	}
 	return t.cfg.delta != 0 || s.reshape != done || s.layout != t.geo.layout || s.chunk != uint32(t.geo.chunk)
@@ -20,6 +22,9 @@ func (t *target) asksReshape(s *superblock) bool {
 func (t *target) beginReshape(ref *superblock) error {
 	next := *ref
 	next.newLayout, next.newChunk, next.delta = t.geo.layout, uint32(t.geo.chunk), int32(t.cfg.delta)
+	if err := keepsCopies(ref, t.geo.layout); err != nil {
+		return err
+	}
 	if next.delta != 0 && next.newLayout != next.layout {
 		t.host.Logf("Ignoring invalid layout change with delta_disks=%d", next.delta)
 		next.newLayout = next.layout
@@ -47,15 +52,15 @@ func (t *target) beginReshape(ref *superblock) error {
 	if ref.dev != dev && !t.staleSizes(ref, dev) {
 		return reshapes("the array has %d sectors of each member, the table says %d", ref.dev, dev)
 	}
-	if ref.synced < dev {
+	next.dev, next.array, next.reshape = dev, t.arrayOf(&next, before, dev), 0
+	if ref.synced < dev || ref.level == 10 && ref.synced < next.array {
 		return refuse("Convert request on recovering raid set prohibited", "let the resync finish first: it is at %d", ref.synced)
 	}
-	next.dev, next.array, next.reshape = dev, dev*mapper.Sector(before-t.geo.parity), 0
 	next.flags = flagReshape
 	backwards := next.delta < 0 || next.delta == 0 && next.offset == 0
 	if backwards {
 		next.flags |= flagBackwards
-		next.array = min(next.array, dev*mapper.Sector(int(next.members)-t.geo.parity))
+		next.array = min(next.array, t.arrayOf(&next, int(next.members), dev))
 		next.reshape = next.array
 	} else if next.offset > next.newOffset {
 		next.dev += next.offset - next.newOffset
@@ -72,6 +77,30 @@ func (t *target) beginReshape(ref *superblock) error {
 	t.super, t.stale = next, true
 	t.adopt(rs)
 	return nil
+}
+
+// checkFailed is the kernel's reason for geometries that an array cannot be reshaped to.
+const checkFailed = "Reshape check failed"
+
+// copiesOf returns how many times an array has each sector, as superblocks say it. Parity does not count.
+func copiesOf(level, layout uint32) mapper.Sector {
+	if level != 10 {
+		return 1
+	}
+	return mapper.Sector(layout&0xff) * mapper.Sector(layout>>farShift&0xff)
+}
+
+// keepsCopies refuses a layout with another number of copies than the array of s has.
+func keepsCopies(s *superblock, layout uint32) error {
+	if before, after := copiesOf(s.level, s.layout), copiesOf(s.level, layout); before != after {
+		return mapper.BadArg(checkFailed, "from %d copies to %d: there cannot be more or fewer", before, after)
+	}
+	return nil
+}
+
+// arrayOf returns how many sectors an array of the level and copies of s has with that many members.
+func (t *target) arrayOf(s *superblock, members int, dev mapper.Sector) mapper.Sector {
+	return dev * mapper.Sector(max(0, members-t.geo.parity)) / max(1, copiesOf(s.level, s.layout))
 }
 
 // takeReshape begins or continues a reshape.
@@ -123,7 +152,7 @@ func (t *target) takeSpares(ref *superblock, found []loaded) error {
 func (t *target) adjustOffsets(ref *superblock) error {
 	s, room := &t.super, t.cfg.offset
 	s.offset, s.newOffset = ref.offset, ref.newOffset
-	if !t.cfg.given["data_offset"] || ref.reshape != done || t.geo.parity == 0 {
+	if !t.cfg.given["data_offset"] || ref.reshape != done || t.geo.level < 5 {
 		return nil
 	}
 	switch {
@@ -183,18 +212,18 @@ func (t *target) newReshape(s *superblock) (*reshape, error) {
 	if !rs.backwards {
 		dev -= min(dev, room)
 	}
-	parity := mapper.Sector(t.geo.parity)
 	build := func(layout, chunk uint32, members int64, offset mapper.Sector) (*plane, error) {
 		if members < 0 || members > maxMembers || dev > mapper.MaxSectors/maxMembers {
 			return nil, reshapes("%d members of %d sectors: no such array", members, dev)
 		}
-		d := superblock{level: s.level, layout: layout, chunk: chunk, members: uint32(members), dev: dev, array: dev}
-		if mapper.Sector(members) > parity {
-			d.array = dev * (mapper.Sector(members) - parity)
-		}
+		d := superblock{level: s.level, layout: layout, chunk: chunk, members: uint32(members), dev: dev}
+		d.array = t.arrayOf(&d, int(members), dev)
 		g, err := geometryOf(&d)
+		if err == nil && g.far > 1 && !g.offset {
+			err = errors.New("far copies lie where the length of the members says: they cannot be moved")
+		}
 		if err != nil {
-			return nil, &mapper.ArgError{Reason: "Reshape check failed", Detail: err.Error()}
+			return nil, &mapper.ArgError{Reason: checkFailed, Detail: err.Error()}
 		}
 		return &plane{target: t, geo: g, offset: offset}, nil
 	}
@@ -213,6 +242,9 @@ func (t *target) newReshape(s *superblock) (*reshape, error) {
 // check refuses a reshape that would write over what it has not read.
 func (rs *reshape) check(s *superblock) error {
 	backwards := s.delta < 0 || s.newOffset > s.offset
+	if err := keepsCopies(s, s.newLayout); err != nil {
+		return err
+	}
 	switch {
 	case rs.room() == 0:
 		return reshapes("it needs room on each member: data_offset tells how much")
@@ -221,8 +253,8 @@ func (rs *reshape) check(s *superblock) error {
 	case s.reshape%rs.unit() != 0 || s.reshape > max(rs.end, rs.final()) || s.array != rs.end && s.array != rs.old.geo.array:
 		return mapper.BadArg("Failed to run raid array", "a reshape cannot be at sector %d of %d", s.reshape, s.array)
 	}
-	if need := max(rs.old.geo.chunk, rs.now.geo.chunk); rs.room() < need {
-		return rs.noRoom("%d sectors of room are too few: want %d, a chunk", rs.room(), need)
+	if need := rs.leastRoom(); rs.room() < need {
+		return rs.noRoom("%d sectors of room are too few: want %d", rs.room(), need)
 	}
 	dev, most := rs.now.geo.dev, max(s.offset, s.newOffset)
 	for i := range rs.t.members {
@@ -231,6 +263,24 @@ func (rs *reshape) check(s *superblock) error {
 		}
 	}
 	return nil
+}
+
+// leastRoom returns how far data must move so that it never meets what is still to be read. The array's sectors up to some lie in as much of the
+// members in both geometries, or in less of more members, but for the turn that they end in. If turns of one are turns of the other, too, that is one of the
+// larger. Else it is one of each, and that which the copies of one chunk have in the turn before, if they do not divide the members.
+func (rs *reshape) leastRoom() mapper.Sector {
+	old, now := &rs.old.geo, &rs.now.geo
+	a, b := old.turn(), now.turn()
+	most, least := max(a, b), min(a, b)
+	switch near := max(old.near, now.near); {
+	case old.parity > 0:
+		return most
+	case old.members%old.near != 0 || now.members%now.near != 0:
+		return a + b + ceil((a+b)*mapper.Sector(near), mapper.Sector(old.members))
+	case most%least != 0:
+		return a + b
+	}
+	return most
 }
 
 // noRoom returns the kernel's words.
@@ -245,19 +295,20 @@ func (rs *reshape) noRoom(detail string, args ...any) error {
 }
 
 // staleSizes reports whether s has the sizes that a reshape leaves, of an array with dev sectors of each member: the member's are
-// off by the room that there was, and after members were added the array's are the old ones.
+// off by the room that there was, until Linux sets those of raid10 right, and after members were added the array's are the old ones.
 func (t *target) staleSizes(s *superblock, dev mapper.Sector) bool {
-	if s.level != 5 && s.level != 6 || s.reshape != done || dev == 0 {
+	if s.level < 5 || s.level != t.geo.level || s.reshape != done || dev == 0 || s.members > maxMembers || int(s.members) <= t.geo.parity {
 		return false
 	}
-	data := mapper.Sector(s.members) - (mapper.Sector(s.level) - 4)
+	array, each := t.arrayOf(s, int(s.members), dev), copiesOf(s.level, s.layout)
 	if s.dev < dev { // backwards
-		return s.array == dev*data && s.offset == s.newOffset && s.offset >= dev-s.dev
+		return s.array == array && s.offset == s.newOffset && s.offset >= dev-s.dev
 	}
 	for i := range t.members {
 		if d := t.members[i].data; d != nil && (s.dev-dev)/2 > d.Sectors() {
 			return false
 		}
 	}
-	return s.dev != dev && s.array%dev == 0 && s.array <= dev*data && s.array != s.dev*data && (s.dev-dev)%2 == 0 && s.offset == s.newOffset
+	off := s.dev != dev && s.array != t.arrayOf(s, int(s.members), s.dev) || s.level == 10 && s.array < t.geo.array
+	return off && s.array <= array && s.array*each%dev == 0 && (s.dev-dev)%2 == 0 && s.offset == s.newOffset
 }

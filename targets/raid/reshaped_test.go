@@ -44,25 +44,68 @@ func TestBadReshapes(t *testing.T) {
 		{"not reshaped", 2, func(s *superblock) { s.reshape, s.flags, s.events = done, 0, s.events-2 }, "member 2, 7:4, is of another array"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			grow := reshapes4()[0]
-			a := grow.prepare(t, 3)
-			a.load(grow.askLen, grow.array, grow.ask)
-			a.close()
-			for m := range 4 {
-				if c.only < 0 || c.only == m {
-					edit(t, a, m, c.change)
+			testBadReshape(t, reshapes4()[0], c.only, c.change, c.detail)
+		})
+	}
+}
+
+// The same of raid10.
+func TestBadReshapes10(t *testing.T) {
+	const offset2 = offsetBit | useFarSets | 2<<farShift | 1
+	for _, c := range []struct {
+		name   string
+		change func(s *superblock)
+		detail string
+	}{
+		{"position", func(s *superblock) { s.reshape = 17 }, "cannot be at sector 17"},
+		{"far position", func(s *superblock) { s.reshape = 1 << 62 }, "cannot be at sector"},
+		{"array", func(s *superblock) { s.array = 96 }, "cannot be at sector"},
+		{"backwards", func(s *superblock) { s.flags |= flagBackwards }, "moves the other way"},
+		{"no room", func(s *superblock) { s.newOffset = s.offset }, "needs room"},
+		{"little room", func(s *superblock) { s.newOffset = s.offset - 8; s.dev -= 120 }, "8 sectors of room are too few: want 32"},
+		{"far", func(s *superblock) { s.layout = useFarSets | 2<<farShift | 1 }, "far copies"},
+		{"new far", func(s *superblock) { s.newLayout = 2<<farShift | 1 }, "being reshaped to"},
+		{"copies", func(s *superblock) { s.layout = 1<<farShift | 3 }, "from 3 copies to 2"},
+		{"no copies", func(s *superblock) { s.layout = 0 }, "does not go with"},
+		{"no near copies", func(s *superblock) { s.layout = 2 << farShift }, "does not go with"},
+		{"more copies than members", func(s *superblock) { s.layout = 255<<farShift | 255 | offsetBit }, "no such array"},
+		{"bits", func(s *superblock) { s.layout |= 1 << 20 }, "no such array"},
+		{"other level", func(s *superblock) { s.newLevel = 5 }, "being reshaped to"},
+		{"delta", func(s *superblock) { s.delta = -1 << 31 }, "no such array"},
+		{"fewer", func(s *superblock) { s.delta = 5 }, "does not go with 1 members"},
+		{"size", func(s *superblock) { s.dev = 1 << 60 }, "no such array"},
+		{"chunk", func(s *superblock) { s.chunk = 1 << 31 }, "chunks of 2147483648"},
+		{"offset format", func(s *superblock) { s.layout = offset2; s.array = 8 }, "cannot be at sector"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, grow := range reshapes4() {
+				if grow.name == "grow10by2" {
+					testBadReshape(t, grow, -1, c.change, c.detail)
 				}
 			}
-			writes := a.writes()
-			_, err := newTarget(context.Background(), &mappertest.Host{Disks: a.disks}, mapper.Spec{Len: grow.askLen, Args: grow.run})
-			var arg *mapper.ArgError
-			if !errors.As(err, &arg) || !strings.Contains(arg.Detail, c.detail) {
-				t.Errorf("got %v, want %q", err, c.detail)
-			}
-			if n := a.writes() - writes; n != 0 {
-				t.Errorf("%d writes", n)
-			}
 		})
+	}
+}
+
+// testBadReshape goes on with a reshape after superblocks were changed, of one member or of all.
+func testBadReshape(t *testing.T, grow change, only int, change func(s *superblock), detail string) {
+	t.Helper()
+	a := grow.prepare(t, 3)
+	a.load(grow.askLen, grow.array, grow.ask)
+	a.close()
+	for m := range grow.members {
+		if only < 0 || only == m {
+			edit(t, a, m, change)
+		}
+	}
+	writes := a.writes()
+	_, err := newTarget(context.Background(), &mappertest.Host{Disks: a.disks}, mapper.Spec{Len: grow.askLen, Args: grow.run})
+	var arg *mapper.ArgError
+	if !errors.As(err, &arg) || !strings.Contains(arg.Detail, detail) {
+		t.Errorf("got %v, want %q", err, detail)
+	}
+	if n := a.writes() - writes; n != 0 {
+		t.Errorf("%d writes", n)
 	}
 }
 
@@ -85,6 +128,14 @@ func TestReshapeRefused(t *testing.T) {
 		{"missing", five, 1536, line("raid5_rs 16", "region_size 64 data_offset 64", 0, -1, 2), unix.EPERM, "Can't reshape degraded raid set"},
 		{"below two", five, 1536, line("raid5_ls 16", "region_size 64 delta_disks -2 data_offset 64", 0, 1, 2), unix.EINVAL, "Reshape check failed"},
 		{"raid10", line("raid10 16", "region_size 64", 0, 1), 768, line("raid10 32", "region_size 64", 0, 1), unix.EPERM, "Reshape not supported"},
+		{"raid10 little room", line("raid10 16", "region_size 64", 0, 1), 768, line("raid10 32", "region_size 64 raid10_format offset data_offset 32", 0, 1), unix.ENOSPC, "No space for backward reshape"},
+		{"raid10 to far", line("raid10 16", "region_size 64", 0, 1), 768, line("raid10 16", "region_size 64 raid10_format far data_offset 64", 0, 1), unix.EINVAL, checkFailed},
+		{"raid10 from far", line("raid10 16", "region_size 64 raid10_format far", 0, 1), 768, line("raid10 16", "region_size 64 raid10_format near data_offset 64", 0, 1), unix.EINVAL, checkFailed},
+		{"raid10 with more copies", line("raid10 16", "region_size 64", 0, 1), 768, line("raid10 16", "region_size 64 raid10_copies 3 delta_disks 1 data_offset 64", 0, 1, 2), unix.EINVAL, checkFailed},
+		{"raid10 with fewer members", line("raid10 16", "region_size 64", 0, 1), 768, line("raid10 16", "region_size 64 delta_disks -1 data_offset 64", 0, 1), unix.EINVAL, "Bogus raid10 data copies or delta disks"},
+		{"raid10 missing", line("raid10 16", "region_size 64", 0, 1), 768, line("raid10 32", "region_size 64 data_offset 64", 0, -1), unix.EPERM, "Can't reshape degraded raid set"},
+		{"raid10 data at the wrong place", line("raid10 16", "region_size 64", 0, 1), 1152, line("raid10 16", "region_size 64 delta_disks 1", 0, 1, 2), unix.EPERM, "Reshape not supported"},
+		{"raid10 of another size", line("raid10 16", "region_size 64", 0, 1), 512, line("raid10 32", "region_size 64 data_offset 64", 0, 1), unix.EPERM, "Reshape not supported"},
 		{"raid1", line("raid1 0", "region_size 64", 0, 1), 768, line("raid1 0", "region_size 64 delta_disks 2", 0, 1, 2), unix.EINVAL, invalid},
 		{"raid1 with none", line("raid1 0", "region_size 64", 0, 1), 768, line("raid1 0", "region_size 64 delta_disks 1", 0, 1), unix.EPERM, "Reshape not supported"},
 		{"size", five, 768, line("raid5_rs 16", "region_size 64 data_offset 64", 0, 1, 2), unix.EPERM, "Reshape not supported"},

@@ -31,20 +31,20 @@ func (t *target) resizes(s *superblock) bool {
 
 // syncBefore returns how many sectors the array of superblock s has to sync.
 func (t *target) syncBefore(s *superblock) mapper.Sector {
-	if !t.resizes(s) {
-		return t.geo.syncSectors()
+	switch {
+	case s.level == 10 && (t.resizes(s) || t.asksReshape(s) || t.staleSizes(s, t.geo.dev)):
+		return s.array // that a reshape grows by is synced when Linux 6.1 is done with it
+	case t.resizes(s):
+		return s.dev
 	}
-	if s.level == 10 {
-		return s.array
-	}
-	return s.dev
+	return t.geo.syncSectors()
 }
 
 // takeProgress takes how far the array of ref is in sync, which had so many sectors to sync before. What it grows by is not, unless the
 // table says so.
 func (t *target) takeProgress(ref *superblock, before mapper.Sector) {
 	now, synced := t.geo.syncSectors(), ref.synced
-	if now > before {
+	if now > before && !t.asksReshape(ref) { // which writes what it adds
 		synced = min(synced, before)
 	}
 	if t.cfg.given["nosync"] || synced >= now {

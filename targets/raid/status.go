@@ -20,6 +20,9 @@ func (t *target) Status(context.Context, bool) (string, error) {
 	action := idle
 	if rs != nil {
 		offset = rs.old.offset
+		if g.level == 10 {
+			total = rs.end
+		}
 	}
 	switch {
 	case g.level == 0:

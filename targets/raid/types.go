@@ -114,6 +114,17 @@ func nameOf10(layout uint32) string {
 	return ""
 }
 
+// formatName returns what tables call the format of a raid10's layout.
+func formatName(layout uint32) string {
+	switch {
+	case layout&offsetBit != 0:
+		return "offset"
+	case layout&0xff > 1:
+		return "near"
+	}
+	return "far"
+}
+
 // layout10 returns raid10's layout of that many copies.
 func layout10(format int, copies int, nearSets bool) uint32 {
 	sets := uint32(useFarSets)
