@@ -164,6 +164,8 @@ var crashLoads = map[string]crashLoad{
 	"reshape-layout": reshapeLoad(3, 3, "raid5_ls 3 16", "raid5_rs 5 32", "", "raid5_rs 3 32"),
 	"reshape-grow":   reshapeLoad(3, 4, "raid5_ls 3 16", "raid5_ls 7 16", "delta_disks 1", "raid5_ls 3 16"),
 	"reshape-shrink": reshapeLoad(5, 4, "raid6_nc 3 16", "raid6_nc 7 16", "delta_disks -1", "raid6_nc 3 16"),
+	"reshape-format": moveLoad(4, 4, "raid10 %d 16", "", "raid10_offset %d 32", "raid10_format offset"),
+	"reshape-spread": moveLoad(4, 6, "raid10 %d 32", "data_offset 64", "raid10 %d 32", "delta_disks 2"),
 	// And replays journals.
 	"raid-journal":      journalLoad("raid5_ls", 3, "writethrough"),
 	"raid-journal-six":  journalLoad("raid6_nr", 4, "writethrough"),
@@ -233,6 +235,42 @@ func reshapeLoad(before, after int, made, asks, option, runs string) crashLoad {
 	}
 	load.used = dev * mapper.Sector(min(before, after)-parity)
 	load.look = create(all, runs, "", there) + fmt.Sprintf("\nuntil r %d/%d\nuntil r idle\nread r 0 %d\n", dev, dev, load.used)
+	return load
+}
+
+// moveLoad is a reshape of a raid10 from some members to others, of an array that is full: nobody writes, for a write that the power cut leaves copies
+// different, and the kernel reads any. made and asks are how the tables begin of the array and of those that reshape it, with
+// the number of parameters to be filled in, and option is one of the table that asks. With data_offset the array is moved there before it is filled.
+func moveLoad(before, after int, made, offset, asks, option string) crashLoad {
+	const dev = 1024
+	load := crashLoad{heavy: true, step: func(*crashMachine) { time.Sleep(10 * time.Millisecond) }}
+	var here, there []string
+	for i := range 2 * after {
+		load.disks = append(load.disks, fmt.Sprintf("leg%d", i))
+		load.sectors = append(load.sectors, []mapper.Sector{64, dev + 64}[i/after])
+	}
+	for i := range after {
+		here = append(here, fmt.Sprintf("7:%d 7:%d", i, after+i))
+		there = append(there, fmt.Sprintf("@leg%d@ @leg%d@", i, after+i))
+	}
+	create := func(kind, options string, legs []string) string {
+		words := strings.Fields("region_size 64 " + options)
+		kind = fmt.Sprintf(kind, 1+len(words))
+		return fmt.Sprintf("create r 0 %d raid %s %s %d %s", dev*len(legs)/2, kind, strings.Join(words, " "), len(legs), strings.Join(legs, " "))
+	}
+	format := ""
+	if strings.HasPrefix(option, "raid10_format") {
+		format = option
+	}
+	synced := fmt.Sprintf("until r %d/%d", dev*before/2, dev*before/2)
+	load.setUp = []string{create(strings.Replace(made, "32", "16", 1), "", here[:before]), "until r idle", synced, "remove r"}
+	if offset != "" {
+		load.setUp = append(load.setUp, create(made, offset, here[:before]), "remove r")
+	}
+	load.setUp = append(load.setUp, create(made, "", here[:before]), "until r idle", synced, "fill r", "remove r",
+		create(asks, option+" data_offset 64", here), "remove r", create(asks, format+" max_recovery_rate 400", here))
+	load.used = dev * mapper.Sector(before) / 2
+	load.look = create(asks, format, there) + fmt.Sprintf("\nuntil r %s\nuntil r idle\nread r 0 %d\n", strings.Repeat("A", after), load.used)
 	return load
 }
 
