@@ -80,7 +80,8 @@
 // The number of copies of a raid10 stays, and far copies cannot be moved. A layout that is given together with delta_disks is ignored.
 //
 // To add members the data must be at data_offset before, with room in front. That is for the segments below to arrange, as LVM does: lay room that
-// is at the end before the rest. A table that asks is refused without room, while members are missing or not in sync, and if chunks do not fit.
+// is at the end before the rest. A table that asks is refused without enough room, while members are missing or not in sync, and if chunks do not fit. Without data_offset one
+// that has other chunks or another layout does not ask: the array stays as it is.
 //
 // A raid1 gets members by delta_disks, too: they are filled when the next table is loaded, without it. It gives members up to a table without them;
 // delta_disks below 0 changes nothing, as in the kernel.
@@ -165,7 +166,8 @@
 //   - Members of an array with a journal can be rebuilt, and an interrupted resync goes on. The kernel refuses both.
 //   - A read-only table with a journal that may hold something is refused.
 //   - The uuid of the array is zeroes in dm-raid, so that a journal of another one is only refused if it names sectors that are not there.
-//   - A table that asks for a reshape without room is refused. The kernel keeps the old geometry, without a word, or starts what a crash would destroy.
+//   - A table that asks for a reshape with too little room is refused, and for other members with none. The kernel keeps the old geometry, without a word, or starts
+//     what a crash would destroy.
 //   - So is one that asks for far copies, which the kernel does not heed, or for another number of copies on more members: the kernel reads what the members hold as if it
 //     were in that layout.
 //   - What a raid10 gets with new members is zeroes; the kernel leaves its copies different.

@@ -352,6 +352,7 @@ func (t *target) assembleFound(ctx context.Context, found []loaded) error {
 		return mapper.BadArg(invalid, "%s", unexpected(t, found))
 	}
 	ref := found[freshest].super
+	t.withoutRoom(&ref)
 	converts, asks := t.converts(&ref), t.asksReshape(&ref)
 	if err := t.checkLegs(&ref); err != nil {
 		return err

@@ -18,6 +18,21 @@ func (t *target) asksReshape(s *superblock) bool {
 	return t.cfg.delta != 0 || s.reshape != done || s.layout != t.geo.layout || s.chunk != uint32(t.geo.chunk)
 }
 
+// withoutRoom leaves the array the chunks and the layout of superblock s if the table has others but nothing tells where data could be moved. Such is the
+// table with which LVM extends the members, before it loads the one that asks.
+func (t *target) withoutRoom(s *superblock) {
+	told := t.cfg.delta != 0 || t.cfg.offset != 0 || s.offset != s.newOffset || s.reshape != done
+	resized := s.dev != t.geo.dev && !t.staleSizes(s, t.geo.dev)
+	if told || resized || !t.asksReshape(s) || t.cfg.journal != "" || s.members != uint32(t.geo.members) || keepsCopies(s, t.geo.layout) != nil {
+		return
+	}
+	old := *s
+	old.dev, old.array = t.geo.dev, t.geo.array
+	if g, err := geometryOf(&old); err == nil {
+		t.geo, t.super.layout, t.super.chunk, t.super.newLayout, t.super.newChunk = g, s.layout, s.chunk, s.layout, s.chunk
+	}
+}
+
 // beginReshape checks a reshape that the table asks for, of an array that is not being reshaped.
 func (t *target) beginReshape(ref *superblock) error {
 	next := *ref

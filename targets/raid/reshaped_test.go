@@ -120,14 +120,14 @@ func TestReshapeRefused(t *testing.T) {
 		errno  unix.Errno
 		reason string
 	}{
-		{"no room", five, 1536, line("raid5_rs 16", "region_size 64", 0, 1, 2), unix.EPERM, "Reshape not supported"},
+		{"no room", five, 2304, line("raid5_ls 16", "region_size 64 delta_disks 1 data_offset 0", 0, 1, 2, 3), unix.EPERM, "Reshape not supported"},
 		{"little room", five, 1536, line("raid5_ls 64", "region_size 64 data_offset 32", 0, 1, 2), unix.ENOSPC, "No space for backward reshape"},
 		{"disks too small", five, 1536, line("raid5_ls 32", "region_size 64 data_offset 512", 0, 1, 2), unix.ENOSPC, "No space for backward reshape"},
 		{"data at the wrong place", five, 2304, line("raid5_ls 16", "region_size 64 delta_disks 1", 0, 1, 2, 3), unix.EPERM, "Reshape not supported"},
 		{"too few", five, 2304, line("raid5_ls 16", "region_size 64 delta_disks 2 data_offset 64", 0, 1, 2, 3), unix.EINVAL, invalid},
 		{"missing", five, 1536, line("raid5_rs 16", "region_size 64 data_offset 64", 0, -1, 2), unix.EPERM, "Can't reshape degraded raid set"},
 		{"below two", five, 1536, line("raid5_ls 16", "region_size 64 delta_disks -2 data_offset 64", 0, 1, 2), unix.EINVAL, "Reshape check failed"},
-		{"raid10", line("raid10 16", "region_size 64", 0, 1), 768, line("raid10 32", "region_size 64", 0, 1), unix.EPERM, "Reshape not supported"},
+		{"raid10 with other copies and no room", line("raid10 16", "region_size 64", 0, 1, 2), 768, line("raid10 16", "region_size 64 raid10_copies 3", 0, 1, 2), unix.EINVAL, checkFailed},
 		{"raid10 little room", line("raid10 16", "region_size 64", 0, 1), 768, line("raid10 32", "region_size 64 raid10_format offset data_offset 32", 0, 1), unix.ENOSPC, "No space for backward reshape"},
 		{"raid10 to far", line("raid10 16", "region_size 64", 0, 1), 768, line("raid10 16", "region_size 64 raid10_format far data_offset 64", 0, 1), unix.EINVAL, checkFailed},
 		{"raid10 from far", line("raid10 16", "region_size 64 raid10_format far", 0, 1), 768, line("raid10 16", "region_size 64 raid10_format near data_offset 64", 0, 1), unix.EINVAL, checkFailed},
@@ -157,6 +157,43 @@ func TestReshapeRefused(t *testing.T) {
 				t.Errorf("%d writes", n)
 			}
 		})
+	}
+}
+
+// A table with another geometry that does not tell where data could be moved leaves the array as it is, as in the kernel, and is shown with what the array has.
+func TestReshapeWithoutRoom(t *testing.T) {
+	for _, c := range []struct {
+		array        mapper.Sector
+		from, to     []string
+		status, line string
+	}{
+		{1536, line("raid5_ls 16", "region_size 64", 0, 1, 2), line("raid5_rs 32", "region_size 64", 0, 1, 2),
+			"raid5_ls 3 AAA 768/768 idle 0 0 -", "raid5_rs 3 16 region_size 64 3"},
+		{1536, line("raid10 16", "region_size 64", 0, 1, 2, 3), line("raid10_offset 32", "region_size 64 raid10_format offset", 0, 1, 2, 3),
+			"raid10 4 AAAA 1536/1536 idle 0 0 -", "raid10_offset 5 16 region_size 64 raid10_format near 4"},
+		{1536, line("raid10 16", "region_size 64", 0, 1, 2, 3), line("raid10 16", "region_size 64 raid10_format far", 0, 1, 2, 3),
+			"raid10 4 AAAA 1536/1536 idle 0 0 -", "raid10 5 16 region_size 64 raid10_format near 4"},
+	} {
+		a := newArray(t, disksFor(4, 768+48, c.array, c.from), 5, true)
+		a.scribble(20)
+		a.close()
+		a.open(c.to)
+		a.wait()
+		if got := a.status(); got != c.status {
+			t.Errorf("got %q, want %q", got, c.status)
+		}
+		if got := strings.Join(a.tg.Table(false), " "); !strings.HasPrefix(got, c.line+" ") {
+			t.Errorf("got %q, want %q", got, c.line)
+		}
+		a.check()
+		a.scribble(20)
+		a.close()
+		a.open(c.from)
+		a.check()
+		if n := a.scrub(); n != 0 {
+			t.Errorf("a check finds %d sectors", n)
+		}
+		a.close()
 	}
 }
 

@@ -291,6 +291,8 @@ func TestExecLVMConversions(t *testing.T) {
 			lvcreate -qy -L 8M -n lin vg; fill r5 r6 r10 lin; for lv in r5 r6 r10; do synced $lv; done
 			lvcreate -qy -s -L 8M -n snap vg/lin; dd if=/dev/zero of=/dev/vg/lin bs=1M count=4 conv=notrunc status=none; lvconvert -qy --merge vg/snap; same lin
 			lvextend -qy -L 16M vg/r5; lvextend -qy -L 20M vg/r10; synced r5; synced r10; same r5 r10; lvreduce -qfy -L 8M vg/r5; same r5
+			for lv in r5 r10; do for s in 32k 128k; do lvconvert -qy --stripesize $s vg/$lv; synced $lv; same $lv; done; done
+			lvconvert -qy --type raid5_n vg/r5; synced r5; same r5; dmsetup status vg-r5 | grep -q ' raid5_n '; dmsetup table vg-r10 | grep -q ' 256 region_size '
 			lvconvert -qy --type raid1 -m 1 vg/lin; synced lin; same lin; lvextend -qy -L 12M vg/lin; synced lin; same lin; lvconvert -qy -m 0 vg/lin; same lin
 			lvconvert -qy --type mirror -m 1 --mirrorlog core vg/lin; synced lin; lvconvert -qy --type raid1 vg/lin; lvconvert -qy --type linear vg/lin; same lin r5 r6 r10
 			lvcreate -qy -L 8M -T vg/pool; lvcreate -qy -V 32M -T vg/pool -n thin; fill thin
