@@ -121,14 +121,11 @@ func (b *bitmap) needNone() {
 // load reads the bitmap of the member whose superblock is the freshest. One that is damaged, or older than the array, says nothing.
 func (b *bitmap) load(ctx context.Context, found []loaded, freshest int, before mapper.Sector) error {
 	m := &b.t.members[freshest]
-	head := mapper.GetBuffer(bitmapPageSize)
-	defer head.Free()
-	err := m.meta.Submit(ctx, mapper.Request{
-		Op: mapper.OpRead, Start: mapper.SectorsOf(superBlock), Count: mapper.SectorsOf(bitmapPageSize), Data: head.Data,
-	})
+	head, err := m.bitmapHead(ctx)
 	if err != nil {
-		return mapper.BadArg("Failed to run raid array", "bitmap of member %d, %s: %v", freshest, mapper.DiskName(m.meta), err)
+		return err
 	}
+	defer head.Free()
 	s, err := decodeBitmap(head.Data)
 	events := found[freshest].super.events
 	usable := err == nil && (s.counts(b.t.geo.syncSectors(), events) || s.counts(before, events)) // it is written before the superblocks
@@ -142,6 +139,19 @@ func (b *bitmap) load(ctx context.Context, found []loaded, freshest int, before 
 		return fmt.Errorf("bitmap of member %d: %w", freshest, err)
 	}
 	return nil
+}
+
+// bitmapHead reads the first page of the bitmap of m. The caller frees it.
+func (m *member) bitmapHead(ctx context.Context) (*mapper.Buffer, error) {
+	head := mapper.GetBuffer(bitmapPageSize)
+	err := m.meta.Submit(ctx, mapper.Request{
+		Op: mapper.OpRead, Start: mapper.SectorsOf(superBlock), Count: mapper.SectorsOf(bitmapPageSize), Data: head.Data,
+	})
+	if err != nil {
+		head.Free()
+		return nil, mapper.BadArg("Failed to run raid array", "bitmap of member %d, %s: %v", m.index, mapper.DiskName(m.meta), err)
+	}
+	return head, nil
 }
 
 // loadBits reads the bits, which may be of regions of another size, and of an array that had so many sectors to sync.

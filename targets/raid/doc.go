@@ -106,8 +106,10 @@
 // After a crash the next table must have the journal: without it, what only that holds is lost. A table that is suspended or removed leaves an empty
 // one. When the journal fails, writes fail and reads go on; what was in memory only gets to the members, and the next table may do without journal_dev. While members are missing or being filled writeback works as writethrough, and a table that asks for it is refused.
 //
-// A journal that failed, or was left out of a table after a crash, still holds what it held. Given to the array again it is replayed over
-// what was written since. Write zeroes to its first 4096 bytes before.
+// A journal that failed, or was left out of a table after a crash, still holds what it held, and that is older than what was written without it. The
+// next resume with it is refused then, also if it was another journal that the array had since, the metadata are new, or it was the kernel
+// that used the array without it. Leave it out, or write zeroes to its first 4096 bytes to do without what it holds. Nothing tells that of
+// an array without metadata devices; see Differences for the kernel's.
 //
 // # Status and messages
 //
@@ -123,7 +125,7 @@
 //
 // Requests are cut at chunks, of parity at rows of chunks. A row that is written as a whole is written without reading; of a part, what is cheaper is
 // read: what is overwritten and parity, or the rest of the row. At most 128 KiB of each member are in memory for one row. Discards go to the members of
-// raid0, raid1 and raid10, if all disks support them. At most 253 members, 203 with a journal. With writeback as many pages of 4096 bytes of each
+// raid0, raid1 and raid10, if all disks support them. At most 253 members, 202 with a journal. With writeback as many pages of 4096 bytes of each
 // chunk are in memory as stripe_cache says, or a quarter of the journal; while the journal is full, writes wait.
 //
 // # Layout
@@ -165,7 +167,9 @@
 //   - The write that finds out that the journal failed fails; the kernel's is carried out, and may be undone by what the journal still holds of the same stripe.
 //   - Members of an array with a journal can be rebuilt, and an interrupted resync goes on. The kernel refuses both.
 //   - A read-only table with a journal that may hold something is refused.
-//   - The uuid of the array is zeroes in dm-raid, so that a journal of another one is only refused if it names sectors that are not there.
+//   - A journal that the array was used without is refused (stale.go). The kernel replays it, over newer data: write zeroes to it before the kernel gets it. Of a log
+//     that the kernel wrote only the bitmap tells, and of one of another array only sectors that are not there. Ours have a tag that superblocks have,
+//     too, where the kernel has zeroes, which it does not look at.
 //   - A table that asks for a reshape with too little room is refused, and for other members with none. The kernel keeps the old geometry, without a word, or starts
 //     what a crash would destroy.
 //   - So is one that asks for far copies, which the kernel does not heed, or for another number of copies on more members: the kernel reads what the members hold as if it

@@ -28,6 +28,7 @@ import (
 //	0x70   8     sectors used of this member
 //	0x78   8 × 3 failed members from 64 on
 //	0x90   4     incompatible features: 0
+//	0x1f0  8 × 2 ours, with a journal: "dmfs log", and a tag that the journal has, too; else zeroes
 //
 // Checked against the superblocks in tests/corpus, which Linux 6.1 wrote.
 const (
@@ -63,15 +64,18 @@ type superblock struct {
 	delta                  int32
 	array                  mapper.Sector
 	offset, newOffset, dev mapper.Sector
-	old                    bool // without the fields from 0x3c on
+	log                    uint64 // the tag of the journal, 0 if there is none: see stale.go
+	old                    bool   // without the fields from 0x3c on
 }
+
+// le is the order of bytes in all that is on disk.
+var le = binary.LittleEndian
 
 // errNone says that there is no superblock.
 var errNone = errors.New("no superblock")
 
 // decodeSuper reads a superblock of at least superSize bytes. Numbers are checked against the table later.
 func decodeSuper(b []byte) (s superblock, err error) {
-	le := binary.LittleEndian
 	if len(b) < superSize || le.Uint32(b) != magic {
 		return s, errNone
 	}
@@ -103,13 +107,15 @@ func decodeSuper(b []byte) (s superblock, err error) {
 	for i := range failedWords - 1 {
 		s.failed[i+1] = le.Uint64(b[0x78+8*i:])
 	}
+	if len(b) >= superAt+tagSize {
+		s.log = tagIn(b[superAt:])
+	}
 	return s, nil
 }
 
 // encode writes s to b, a logical block.
 func (s *superblock) encode(b []byte) {
 	clear(b)
-	le := binary.LittleEndian
 	le.PutUint32(b, magic)
 	le.PutUint32(b[4:], featureV190)
 	le.PutUint32(b[8:], s.members)
@@ -134,6 +140,7 @@ func (s *superblock) encode(b []byte) {
 	for i := range failedWords - 1 {
 		le.PutUint64(b[0x78+8*i:], s.failed[i+1])
 	}
+	putTag(b[superAt:], s.log)
 }
 
 // hasFailed reports whether s says that member m failed.
@@ -171,7 +178,6 @@ type bitmapSuper struct {
 }
 
 func decodeBitmap(b []byte) (s bitmapSuper, err error) {
-	le := binary.LittleEndian
 	if len(b) < bitmapHeader || le.Uint32(b) != bitmapMagic {
 		return s, errNone
 	}
@@ -191,7 +197,6 @@ func decodeBitmap(b []byte) (s bitmapSuper, err error) {
 // encode writes s to b, of bitmapHeader bytes.
 func (s *bitmapSuper) encode(b []byte) {
 	clear(b[:bitmapHeader])
-	le := binary.LittleEndian
 	le.PutUint32(b, bitmapMagic)
 	le.PutUint32(b[4:], bitmapVersion)
 	le.PutUint64(b[0x18:], s.events)

@@ -48,6 +48,7 @@ type journal struct {
 
 	mu       sync.Mutex
 	ready    bool          // what a crash left was replayed
+	tag      uint64        // of the log: see stale.go
 	draining bool          // room is being made: nobody gets any
 	head     mapper.Sector // where the next meta block goes
 	seq      uint64        // of the next meta block
@@ -57,7 +58,7 @@ type journal struct {
 }
 
 // journalMembers is how many members a stripe may have of which all is in one meta block.
-const journalMembers = (journalBlock - metaHeader) / dataPayload
+const journalMembers = (metaAt - metaHeader) / dataPayload
 
 // seqJump is what sequence numbers grow by when the log begins anew, so that no block that is left behind goes on with it.
 const seqJump = 10000
@@ -279,7 +280,7 @@ func (j *journal) begin(ctx context.Context, seq uint64) error {
 	buf := mapper.GetBuffer(journalBlock)
 	defer buf.Free()
 	var w metaWriter
-	w.begin(buf.Data, seq, 0)
+	w.begin(buf.Data, seq, 0, j.tag)
 	w.end()
 	if err := j.write(ctx, 0, buf.Data); err != nil {
 		return err
@@ -357,7 +358,7 @@ func (j *journal) writeBatch(b *batch) error {
 		return mapper.ErrIO
 	}
 	j.mu.Lock()
-	w := logWriter{head: j.head, seq: j.seq}
+	w := logWriter{head: j.head, seq: j.seq, tag: j.tag}
 	j.mu.Unlock()
 	buf := mapper.GetBuffer(b.blocks * journalBlock)
 	defer buf.Free()
@@ -378,6 +379,7 @@ func (j *journal) writeBatch(b *batch) error {
 type logWriter struct {
 	head mapper.Sector // of buf in the journal
 	seq  uint64        // of the next meta block
+	tag  uint64
 	buf  []byte
 	used int
 	meta metaWriter // being filled; b is nil if there is none
@@ -404,12 +406,12 @@ func (w *logWriter) entry(e *logEntry) {
 		size += parityPayload + 4*len(e.parity)
 	}
 	for i := range e.rows {
-		if w.meta.b != nil && w.meta.used+size > journalBlock {
+		if w.meta.b != nil && w.meta.used+size > metaAt {
 			w.seal()
 		}
 		if w.meta.b == nil {
 			at := w.head + mapper.SectorsOf(int64(w.used))
-			w.meta.begin(w.next(), w.seq, at)
+			w.meta.begin(w.next(), w.seq, at, w.tag)
 			w.seq++
 		}
 		off := mapper.Sector(i) * blockSectors

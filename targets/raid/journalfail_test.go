@@ -257,7 +257,7 @@ func TestJournalRing(t *testing.T) {
 				w.entry(e)
 			}
 			if len(entries) == 0 {
-				w.meta.begin(w.next(), seq, at)
+				w.meta.begin(w.next(), seq, at, 0)
 			}
 			w.seal()
 			for i := 0; i < w.used; i += journalBlock {

@@ -1,7 +1,6 @@
 package raid
 
 import (
-	"encoding/binary"
 	"errors"
 	"hash/crc32"
 
@@ -19,6 +18,8 @@ import (
 //	0x10   8     sequence number
 //	0x18   8     position of the block in the journal, in sectors
 //
+// Its last 16 bytes are "dmfs log" and a tag of 8 if the array has metadata devices (stale.go); the kernel leaves zeroes there, and does not look.
+//
 // Payloads begin at byte 32, each of one kind. Locations are in sectors:
 //
 //	data     2 type 0   2 flags   4 sectors, 8        8 sector of the array         4 checksum
@@ -26,7 +27,7 @@ import (
 //	flush    2 type 2   2 flags   4 bytes that follow 8 sector of each member, for each stripe
 //
 // Checksums are CRC-32C of 4096 bytes, begun with that of the array's uuid, which dm-raid leaves as zeroes. The kernel's include/uapi/linux/raid/md_p.h
-// describes the blocks; they were checked against those that Linux 6.1 writes (testdata/journal) and by having it open ours.
+// describes the blocks; they were checked against those that Linux 6.1 writes (journalformat_test.go) and by having it open ours.
 const (
 	journalMagic   = 0x6433c509
 	journalVersion = 1
@@ -68,6 +69,7 @@ type payload struct {
 type metaBlock struct {
 	seq      uint64
 	position mapper.Sector
+	tag      uint64 // 0 if there is none
 	payloads []payload
 }
 
@@ -83,7 +85,6 @@ var errNotMeta = errors.New("not a meta block of the journal")
 
 // decodeMeta reads a meta block. Locations are checked by whoever knows the array.
 func decodeMeta(b []byte) (m metaBlock, err error) {
-	le := binary.LittleEndian
 	if len(b) != journalBlock || le.Uint32(b) != journalMagic || b[8] != journalVersion {
 		return m, errNotMeta
 	}
@@ -94,6 +95,9 @@ func decodeMeta(b []byte) (m metaBlock, err error) {
 		return m, errNotMeta
 	}
 	m.seq, m.position = le.Uint64(b[0x10:]), mapper.Sector(le.Uint64(b[0x18:]))
+	if used <= metaAt {
+		m.tag = tagIn(b[metaAt:])
+	}
 	for rest := b[metaHeader:used]; len(rest) > 0; {
 		p, size := decodePayload(rest)
 		if size == 0 {
@@ -107,7 +111,6 @@ func decodeMeta(b []byte) (m metaBlock, err error) {
 
 // decodePayload reads the payload that b begins with; size is how many bytes it takes, 0 if there is none.
 func decodePayload(b []byte) (p payload, size int) {
-	le := binary.LittleEndian
 	if len(b) < flushPayload {
 		return p, 0
 	}
@@ -143,20 +146,19 @@ type metaWriter struct {
 	used int
 }
 
-// begin makes b, a block, an empty meta block.
-func (w *metaWriter) begin(b []byte, seq uint64, position mapper.Sector) {
+// begin makes b, a block, an empty meta block. Payloads go up to metaAt.
+func (w *metaWriter) begin(b []byte, seq uint64, position mapper.Sector, tag uint64) {
 	clear(b)
-	le := binary.LittleEndian
 	le.PutUint32(b, journalMagic)
 	b[8] = journalVersion
 	le.PutUint64(b[0x10:], seq)
 	le.PutUint64(b[0x18:], uint64(position))
+	putTag(b[metaAt:], tag)
 	w.b, w.used = b, metaHeader
 }
 
 // add appends a payload of data or parity. There is room for it.
 func (w *metaWriter) add(kind uint16, at mapper.Sector, sums ...uint32) {
-	le := binary.LittleEndian
 	b := w.b[w.used:]
 	le.PutUint16(b, kind)
 	le.PutUint32(b[4:], uint32(len(sums))*uint32(blockSectors))
@@ -169,7 +171,6 @@ func (w *metaWriter) add(kind uint16, at mapper.Sector, sums ...uint32) {
 
 // end seals the block.
 func (w *metaWriter) end() {
-	le := binary.LittleEndian
 	le.PutUint32(w.b[0xc:], uint32(w.used))
 	le.PutUint32(w.b[4:], 0)
 	le.PutUint32(w.b[4:], blockSum(w.b))

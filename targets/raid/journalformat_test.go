@@ -53,7 +53,7 @@ func kernelMeta(t testing.TB, i int) []byte {
 func encodeMeta(m metaBlock) (b []byte, ok bool) {
 	b = make([]byte, journalBlock)
 	var w metaWriter
-	w.begin(b, m.seq, m.position)
+	w.begin(b, m.seq, m.position, m.tag)
 	for _, p := range m.payloads {
 		if p.kind == kindFlush {
 			return nil, false

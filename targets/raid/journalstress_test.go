@@ -145,10 +145,10 @@ func TestJournalReplayAgain(t *testing.T) {
 	copy(a.want, page)
 	const at = journalLeast - 2*blockSectors
 	seq := a.tg.journal.seq + seqJump
-	w := logWriter{head: at, seq: seq, buf: make([]byte, 4*journalBlock)}
+	w := logWriter{head: at, seq: seq, tag: a.tg.journal.tag, buf: make([]byte, 4*journalBlock)}
 	w.entry(&logEntry{rows: 1, data: []logData{{0, page}}})
 	w.seal()
-	w.meta.begin(w.next(), seq+1, 0)
+	w.meta.begin(w.next(), seq+1, 0, w.tag)
 	w.meta.add(kindData, 8, blockSum(a.want[journalBlock:2*journalBlock]))
 	w.meta.end()
 	copy(w.next(), a.want[journalBlock:])
@@ -179,7 +179,7 @@ func TestJournalReplayReads(t *testing.T) {
 		disks[d.Name] = mappertest.NewDisk(d.Name, d.Sectors)
 	}
 	w := logWriter{buf: make([]byte, mapper.Sector(journalLeast).Bytes())}
-	w.meta.begin(w.next(), 0, 0)
+	w.meta.begin(w.next(), 0, 0, 0)
 	w.seal()
 	w.seq++
 	block := make([]byte, pages*journalBlock)

@@ -191,6 +191,9 @@ func (t *target) assemble(ctx context.Context) error {
 	} else {
 		err = t.assembleFound(ctx, found)
 	}
+	if err == nil {
+		err = t.knowJournal(ctx, found)
+	}
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,7 @@ type target struct {
 	resumed bool       // there was a PreResume
 	loaded  []uint64   // by member: events of the metadata that the target was built of, all ones if it could not be read
 	stale   bool       // the metadata on disk must be renewed before I/O
+	lineage lineage    // of the journal
 	// converted says that the members were of another level.
 	converted bool
 	reshaping atomic.Pointer[reshape] // nil if the array is not being reshaped

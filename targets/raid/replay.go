@@ -130,29 +130,42 @@ func (r *logReader) whole(ctx context.Context, m *metaBlock) (bool, error) {
 	return true, nil
 }
 
-// find returns where the chain that counts begins and ends, and whether it says anything. ok is false if there is no journal.
-func (r *logReader) find(ctx context.Context) (begin, end chainPoint, says, ok bool, err error) {
-	begin, ok, err = r.first(ctx)
+// A logChain is the chain that counts.
+type logChain struct {
+	begin, end chainPoint
+	tag        uint64 // of the block that it begins with
+	says       bool   // it has payloads
+	replayed   bool   // the kernel began another one behind it, which says nothing
+}
+
+// find looks for the chain that counts. ok is false if there is no journal.
+func (r *logReader) find(ctx context.Context) (c logChain, ok bool, err error) {
+	next, ok, err := r.first(ctx)
 	if err != nil || !ok {
-		return begin, end, false, false, err
+		return c, false, err
 	}
-	for next := begin; ; {
-		something := false
-		last, err := r.chain(ctx, next, func(m *metaBlock, _ mapper.Sector) error {
-			something = something || len(m.payloads) > 0
+	for {
+		here := logChain{begin: next}
+		here.end, err = r.chain(ctx, next, func(m *metaBlock, _ mapper.Sector) error {
+			if m.seq == next.seq {
+				here.tag = m.tag
+			}
+			here.says = here.says || len(m.payloads) > 0
 			return r.j.check(m)
 		})
 		if err != nil {
-			return begin, end, false, true, err
+			return c, true, err
 		}
-		if something || !says { // nothing was written after a chain before one that says nothing: it counts still
-			begin, end, says = next, last, something
+		if here.says || !c.says {
+			c = here
+		} else { // nothing was written after the chain before: it counts still
+			c.replayed = true
 		}
-		m, more, err := r.meta(ctx, last.at)
-		if err != nil || !more || m.seq != last.seq+seqJump {
-			return begin, end, says, true, err
+		m, more, err := r.meta(ctx, here.end.at)
+		if err != nil || !more || m.seq != here.end.seq+seqJump {
+			return c, true, err
 		}
-		next = chainPoint{last.at, m.seq}
+		next = chainPoint{here.end.at, m.seq}
 	}
 }
 
@@ -225,27 +238,34 @@ func (j *journal) check(m *metaBlock) error {
 func (j *journal) recover(ctx context.Context) error {
 	r := j.newReader()
 	defer r.buf.Free()
-	begin, end, says, ok, err := r.find(ctx)
+	c, ok, err := r.find(ctx)
+	if err == nil {
+		err = j.checkStale(&c)
+	}
 	switch {
 	case err != nil:
 		return err
-	case j.t.readOnly && says:
+	case j.t.readOnly && c.says:
 		return mapper.BadArg("Failed to run raid array", "journal %s may hold what the members lack: load the table for writing once", mapper.DiskName(j.disk))
 	case j.t.readOnly:
 		return nil
 	case !ok:
+		j.tag = j.tagFor(&c)
 		return j.create(ctx)
 	}
 	p := replayer{j: j, r: r, waiting: make(map[mapper.Sector][]mapper.Sector)}
-	if _, err := r.chain(ctx, begin, func(m *metaBlock, data mapper.Sector) error { return p.replay(ctx, m, data) }); err != nil {
+	if _, err := r.chain(ctx, c.begin, func(m *metaBlock, data mapper.Sector) error { return p.replay(ctx, m, data) }); err != nil {
 		return err
 	}
 	j.mu.Lock()
-	j.head, j.seq = end.at, end.seq
+	j.head, j.seq, j.tag = c.end.at, c.end.seq, c.tag
 	j.mu.Unlock()
-	if err := p.finish(ctx, begin.at <= end.at); err != nil {
+	if err := p.finish(ctx, c.begin.at <= c.end.at); err != nil {
 		return err
 	}
+	j.mu.Lock()
+	j.tag = j.tagFor(&c)
+	j.mu.Unlock()
 	return j.restart(ctx)
 }
 

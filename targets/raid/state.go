@@ -211,7 +211,7 @@ func (t *target) catchUp(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.cfg, t.geo, t.bitmap, t.loaded = now.cfg, now.geo, now.bitmap, now.loaded
-	t.super, t.stale, t.syncedTo, t.converted = now.super, now.stale, now.syncedTo, now.converted
+	t.super, t.stale, t.syncedTo, t.converted, t.lineage = now.super, now.stale, now.syncedTo, now.converted, now.lineage
 	t.headerEvents.Store(now.headerEvents.Load())
 	t.cur = now.cur
 	t.cur.target = t
@@ -242,6 +242,9 @@ func (t *target) PreResume(ctx context.Context) error {
 			return err
 		}
 	}
+	if first && !t.readOnly {
+		t.keepNeeds()
+	}
 	t.mu.Lock()
 	t.unsynced.Store(t.syncedTo != done || t.bitmap != nil && t.bitmap.needs > 0)
 	if first {
@@ -271,6 +274,11 @@ func (t *target) PreResume(ctx context.Context) error {
 		generations = 2
 	case t.isMD() && t.lacksMember():
 		generations = t.behind() // a member that is not there may have as many events
+	case t.adopts():
+		generations = 2
+		t.mu.Lock()
+		t.super.log = t.journal.tag
+		t.mu.Unlock()
 	case t.stale:
 		generations = 1
 	}
