@@ -76,7 +76,7 @@ func TestRaidRefusesWhatMDTakes(t *testing.T) {
 
 // parseAll looks at a line as far as it says something without its disks.
 func parseAll(s mapper.Spec) error {
-	c, err := parse(s, noJournal)
+	c, err := parse(s, func(string) error { return nil })
 	if err == nil {
 		_, err = devSectors(c, s.Len)
 	}
