@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dmfs/mapper"
@@ -17,7 +18,9 @@ import (
 //
 //  1. The row is claimed, and parity computed, as for any write.
 //  2. Parity goes to the journal, durably. From here on a crash replays data and parity; before, it finds the stripe as it was, and data only.
-//  3. Data and parity go to the members, and the pages leave the cache.
+//  3. Data and parity go to the members, and the pages leave the cache. If members cannot be written to that the array cannot do without, they are owed (owed.go).
+//
+// A row that cannot be destaged holds up no other.
 //
 // While members are missing writes go to the members as with writethrough, as the kernel's do.
 type cache struct {
@@ -25,6 +28,7 @@ type cache struct {
 	rows     map[mapper.Sector]*cachedRow // by where the row begins on the members
 	order    []mapper.Sector              // of rows, as they came
 	stripes  int                          // in all rows
+	owes     atomic.Int32                 // of those: see owed.go
 	promised int                          // to writes that are under way
 	limit    int                          // of stripes
 	changed  chan struct{}                // closed when there are less, if somebody waits
@@ -33,6 +37,7 @@ type cache struct {
 // A cachedRow is the cached pages of a row.
 type cachedRow struct {
 	stripes map[mapper.Sector][][]byte // by sector of the chunks: by chunk a page, never changed, or nil
+	owed    map[mapper.Sector][][]byte // by sector of the chunks: parity of those that are owed to the members
 	old     bool                       // it was not written to since the cleaner looked
 }
 
@@ -62,13 +67,7 @@ func (c *cache) page(at, off mapper.Sector, k int) []byte {
 func (c *cache) put(at, off mapper.Sector, k, data int, page []byte) (fresh bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	row := c.rows[at]
-	if row == nil {
-		row = &cachedRow{stripes: make(map[mapper.Sector][][]byte)}
-		c.rows[at] = row
-		c.order = append(c.order, at)
-	}
-	row.old = false
+	row := c.rowHeld(at)
 	pages := row.stripes[off]
 	if fresh = pages == nil; fresh {
 		pages = make([][]byte, data)
@@ -79,6 +78,27 @@ func (c *cache) put(at, off mapper.Sector, k, data int, page []byte) (fresh bool
 	return fresh
 }
 
+// rowHeld returns a row, which is written to. mu is held.
+func (c *cache) rowHeld(at mapper.Sector) *cachedRow {
+	row := c.rows[at]
+	if row == nil {
+		row = &cachedRow{stripes: make(map[mapper.Sector][][]byte)}
+		c.rows[at] = row
+		c.order = append(c.order, at)
+	}
+	row.old = false
+	return row
+}
+
+// putOff makes a row the last to be destaged.
+func (c *cache) putOff(at mapper.Sector) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i := slices.Index(c.order, at); i >= 0 {
+		c.order = append(slices.Delete(c.order, i, i+1), at)
+	}
+}
+
 // drop forgets stripes of a row.
 func (c *cache) drop(at mapper.Sector, offs []mapper.Sector) {
 	c.mu.Lock()
@@ -86,6 +106,10 @@ func (c *cache) drop(at mapper.Sector, offs []mapper.Sector) {
 	row := c.rows[at]
 	for _, off := range offs {
 		delete(row.stripes, off)
+		if row.owed[off] != nil {
+			delete(row.owed, off)
+			c.owes.Add(-1)
+		}
 	}
 	c.stripes -= len(offs)
 	if len(row.stripes) == 0 {
@@ -110,21 +134,25 @@ func (c *cache) unpromise(n int) {
 	c.mu.Unlock()
 }
 
-// promise keeps room for n stripes. If there is none, wait is closed when that may have changed; oldest is the oldest row, if there is any.
-func (c *cache) promise(n int) (ok bool, oldest mapper.Sector, any bool, wait chan struct{}) {
+// promise keeps room for n stripes. If there is none, wait is closed when that may have changed, and rows are those to destage, the oldest first.
+func (c *cache) promise(n int) (ok bool, rows []mapper.Sector, wait chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stripes+c.promised+n <= c.limit || c.stripes+c.promised == 0 {
 		c.promised += n
-		return true, 0, false, nil
-	}
-	if len(c.order) > 0 {
-		return false, c.order[0], true, nil
+		return true, nil, nil
 	}
 	if c.changed == nil {
 		c.changed = make(chan struct{})
 	}
-	return false, 0, false, c.changed
+	return false, slices.Clone(c.order), c.changed
+}
+
+// waits reports whether there will be room for n stripes when those who were promised some are done.
+func (c *cache) waits(n int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stripes+n <= c.limit || c.stripes == 0
 }
 
 // all returns all rows, or those that nobody wrote to since it was last called with idle set.
@@ -193,20 +221,23 @@ func (j *journal) caching() bool { return j.back && !j.dead.Load() && j.t.lost()
 // cacheRoom waits for room for n stripes, and makes it. Whoever calls it holds nothing.
 func (j *journal) cacheRoom(ctx context.Context, n int) error {
 	for {
-		ok, oldest, any, wait := j.cache.promise(n)
-		switch {
-		case ok:
+		ok, rows, wait := j.cache.promise(n)
+		if ok {
 			return nil
-		case any:
-			if err := j.destage(ctx, oldest); err != nil {
+		}
+		if len(rows) > 0 {
+			err := j.destageOne(ctx, rows)
+			if err == nil {
+				continue
+			}
+			if ctx.Err() != nil || !j.cache.waits(n) {
 				return err
 			}
-		default:
-			select {
-			case <-wait:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -239,14 +270,35 @@ func (t *plane) writeBack(at mapper.Sector, list []piece, left *int) error {
 	return nil
 }
 
-// destageAll destages all rows that are there when it is called.
-func (j *journal) destageAll(ctx context.Context) error {
-	for _, at := range j.cache.all(false) {
-		if err := j.destage(ctx, at); err != nil {
+// destageOne destages one of rows, the first that can be. The error is that of the first if none can.
+func (j *journal) destageOne(ctx context.Context, rows []mapper.Sector) (first error) {
+	for _, at := range rows {
+		err := j.destage(ctx, at)
+		if err == nil || ctx.Err() != nil {
 			return err
 		}
+		if first == nil {
+			first = err
+		}
 	}
-	return nil
+	return first
+}
+
+// destageAll destages all rows that are there when it is called. The error is that of the first that cannot be.
+func (j *journal) destageAll(ctx context.Context) error {
+	return j.destageRows(ctx, j.cache.all(false))
+}
+
+func (j *journal) destageRows(ctx context.Context, rows []mapper.Sector) (first error) {
+	for _, at := range rows {
+		if err := j.destage(ctx, at); err != nil && first == nil {
+			first = err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return first
 }
 
 // destage moves what is cached of a row to the members.
@@ -257,12 +309,21 @@ func (j *journal) destage(ctx context.Context, at mapper.Sector) error {
 		return err
 	}
 	defer t.claims.end(claim)
-	return t.destageHeld(ctx, at)
+	err = t.destageHeld(ctx, at)
+	if err != nil {
+		j.cache.putOff(at)
+	}
+	return err
 }
 
 // destageHeld destages a row that is claimed.
 func (t *plane) destageHeld(ctx context.Context, at mapper.Sector) error {
 	c := &t.journal.cache
+	if c.owesRow(at) {
+		if err := t.payHeld(at); err != nil {
+			return err
+		}
+	}
 	c.mu.Lock()
 	row := c.rows[at]
 	var offs []mapper.Sector
@@ -280,17 +341,16 @@ func (t *plane) destageHeld(ctx context.Context, at mapper.Sector) error {
 	if err := t.bitmap.begin(ctx, at, end); err != nil {
 		return err
 	}
-	torn := false
 	var err error
 	for len(offs) > 0 && err == nil {
 		n := 1
 		for n < len(offs) && offs[n] == offs[n-1]+blockSectors && mapper.Sector(n)*blockSectors < t.journal.window && sameChunks(row.stripes[offs[0]], row.stripes[offs[n]]) {
 			n++
 		}
-		torn, err = t.destageColumn(ctx, at, row, offs[:n])
+		err = t.destageColumn(ctx, at, row, offs[:n])
 		offs = offs[n:]
 	}
-	t.bitmap.end(at, end, torn)
+	t.bitmap.end(at, end, false)
 	return err
 }
 
@@ -305,11 +365,11 @@ func sameChunks(a, b [][]byte) bool {
 }
 
 // destageColumn destages stripes of a row that lie side by side and have pages of the same chunks.
-func (t *plane) destageColumn(ctx context.Context, at mapper.Sector, row *cachedRow, offs []mapper.Sector) (torn bool, err error) {
+func (t *plane) destageColumn(ctx context.Context, at mapper.Sector, row *cachedRow, offs []mapper.Sector) error {
 	j := t.journal
 	c, err := t.newColumn(ctx, at+offs[0], mapper.Sector(len(offs))*blockSectors)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer c.free()
 	fresh, count := make([][]byte, t.geo.data()), 0
@@ -327,25 +387,22 @@ func (t *plane) destageColumn(ctx context.Context, at mapper.Sector, row *cached
 	}
 	members, err := c.prepare(ctx, fresh, count)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if err := j.inUse.Share(context.Background()); err != nil {
-		return false, err
+		return err
 	}
 	defer j.inUse.Unshare()
 	e := logEntry{at: c.at, rows: len(offs), parity: c.parityBlocks()}
-	reserve := len(offs) * (t.geo.parity + 1)
 	if err := j.append(&e); err != nil && !j.dead.Load() { // without a journal the members are all there is
-		return false, err
+		return err
 	}
 	if err := c.store(members, func(m int) []byte { return c.blocks[m] }, 0); err != nil {
-		j.mu.Lock()
-		j.reserved += reserve // for the next attempt
-		j.mu.Unlock()
-		return true, err
+		j.cache.owe(at, offs[0], fresh, e.parity)
+		return err
 	}
 	j.cache.drop(at, offs)
-	return false, nil
+	return nil
 }
 
 // idleAfter is how often the cache is looked through for rows that nobody writes to.
@@ -355,6 +412,7 @@ const idleAfter = 5 * time.Second
 func (j *journal) cacheLoop(ctx context.Context) {
 	ticker := time.NewTicker(idleAfter)
 	defer ticker.Stop()
+	fails := false
 	for {
 		idle := true
 		select {
@@ -364,13 +422,13 @@ func (j *journal) cacheLoop(ctx context.Context) {
 			idle = false
 		case <-ticker.C:
 		}
-		for _, at := range j.cache.all(idle) {
-			if err := j.destage(ctx, at); err != nil {
-				if ctx.Err() == nil {
-					j.t.host.Logf("Failed to write cached data to the members: %v", err)
-				}
-				break
-			}
+		rows := j.cache.all(idle)
+		err := j.destageRows(ctx, rows)
+		if err != nil && !fails && ctx.Err() == nil {
+			j.t.host.Logf("Failed to write cached data to the members: %v", err)
+		}
+		if len(rows) > 0 {
+			fails = err != nil
 		}
 	}
 }

@@ -106,6 +106,10 @@
 // After a crash the next table must have the journal: without it, what only that holds is lost. A table that is suspended or removed leaves an empty
 // one. When the journal fails, writes fail and reads go on; what was in memory only gets to the members, and the next table may do without journal_dev. While members are missing or being filled writeback works as writethrough, and a table that asks for it is refused.
 //
+// When more members cannot be written to than the array can do without, what the journal holds of their rows stays there, and is what reads see. It is written
+// as soon as the members take it, in this table or the next; until then writes to these rows fail, and all writes once the journal is full. Other rows are
+// not held up, and a suspend does not wait.
+//
 // A journal that failed, or was left out of a table after a crash, still holds what it held, and that is older than what was written without it. The
 // next resume with it is refused then, also if it was another journal that the array had since, the metadata are new, or it was the kernel
 // that used the array without it. Leave it out, or write zeroes to its first 4096 bytes to do without what it holds. Nothing tells that of
@@ -187,7 +191,8 @@
 //   - A raid0 counts events on, so that a member that was left out cannot come back with old parity; the kernel's says 1, always.
 //   - After a crash the regions whose bits are set are resynced. The kernel does so only if it was resyncing already, and so leaves copies different.
 //   - Members whose events, geometry or position do not fit are refused, each by name; the kernel takes members with old events as they are.
-//   - An array that lost more members than it can keeps serving what the others hold, and does not record the last failure.
+//   - An array that lost more members than it can keeps serving what the others hold, and does not record the last failure. With a journal the kernel fails all I/O then;
+//     here what was half written stays readable (owed.go).
 //   - max_write_behind is only a bound: writes wait for all members.
 //   - A LENGTH that does not give each member whole chunks is refused; the kernel waits forever for I/O behind the last whole one.
 //   - A disk may be named once only, and a CHUNK that is not a multiple of a disk's logical block is refused.

@@ -8,7 +8,7 @@ import (
 )
 
 // storeLogged writes what is fresh of c, and parity, to the journal and then to members. What that takes of the journal is taken off left.
-func (c *column) storeLogged(fresh [][]byte, members []int, left *int) (torn bool, err error) {
+func (c *column) storeLogged(fresh [][]byte, members []int, left *int) (err error) {
 	j := c.t.journal
 	e := logEntry{at: c.at, rows: int(c.n / blockSectors), parity: c.parityBlocks()}
 	for k, p := range fresh {
@@ -17,15 +17,18 @@ func (c *column) storeLogged(fresh [][]byte, members []int, left *int) (torn boo
 		}
 	}
 	if err := j.inUse.Share(context.Background()); err != nil {
-		return false, err
+		return err
 	}
 	defer j.inUse.Unshare()
 	*left -= e.bound()
 	if err := j.append(&e); err != nil {
-		return false, err
+		return err
 	}
-	err = c.store(members, func(m int) []byte { return c.blocks[m] }, 0)
-	return err != nil, err
+	if err = c.store(members, func(m int) []byte { return c.blocks[m] }, 0); err != nil {
+		row := c.at / c.t.geo.chunk * c.t.geo.chunk
+		j.cache.owe(row, c.at-row, fresh, e.parity)
+	}
+	return err
 }
 
 // parityBlocks returns P, and Q of raid6, as far as they were computed.
@@ -120,12 +123,10 @@ func (t *plane) writeWindow(ctx context.Context, at mapper.Sector, list []piece)
 	data, stripes := pages(list)
 	parity := t.geo.parity
 	back := j.caching()
-	if back {
-		if err := j.cacheRoom(ctx, stripes); err != nil {
-			return err
-		}
-		defer j.cache.unpromise(stripes)
+	if err := j.cacheRoom(ctx, stripes); err != nil { // with writethrough for what may be owed
+		return err
 	}
+	defer j.cache.unpromise(stripes)
 	left := data + stripes*(parity+1)
 	if back {
 		left += stripes
@@ -139,6 +140,11 @@ func (t *plane) writeWindow(ctx context.Context, at mapper.Sector, list []piece)
 		return err
 	}
 	defer t.claims.end(claim)
+	if j.cache.owesRow(at) {
+		if err := t.payHeld(at); err != nil {
+			return err
+		}
+	}
 	list, free, err := t.wholePages(ctx, at, list)
 	defer free()
 	if err != nil {
@@ -154,27 +160,26 @@ func (t *plane) writeWindow(ctx context.Context, at mapper.Sector, list []piece)
 	if err := t.bitmap.begin(ctx, at, end); err != nil {
 		return err
 	}
-	torn := false
 	for _, pc := range pageColumns(list) {
-		if torn, err = t.logColumn(ctx, at, pc, list, &left); err != nil {
+		if err = t.logColumn(ctx, at, pc, list, &left); err != nil {
 			break
 		}
 	}
-	t.bitmap.end(at, end, torn)
+	t.bitmap.end(at, end, false)
 	return err
 }
 
 // logColumn writes a column of a row that is claimed.
-func (t *plane) logColumn(ctx context.Context, at mapper.Sector, pc pageColumn, list []piece, left *int) (torn bool, err error) {
+func (t *plane) logColumn(ctx context.Context, at mapper.Sector, pc pageColumn, list []piece, left *int) error {
 	c, err := t.newColumn(ctx, at+pc.from, pc.to-pc.from)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer c.free()
 	fresh, count := t.fresh(list, pc.from, pc.to)
 	members, err := c.prepare(ctx, fresh, count)
 	if err != nil {
-		return false, err
+		return err
 	}
 	return c.storeLogged(fresh, members, left)
 }

@@ -127,7 +127,9 @@ func (t *plane) recover(ctx context.Context, at mapper.Sector, list []piece, hav
 	for j := range list {
 		if p := &list[j]; have[j] && p.off <= from && from+n <= p.off+p.n {
 			lo := (from - p.off).Bytes()
-			c.blocks[c.row.data[p.k]] = p.data[lo : lo+n.Bytes()]
+			m := c.row.data[p.k]
+			c.blocks[m] = p.data[lo : lo+n.Bytes()]
+			c.t.putOwed(m, c.at, c.blocks[m])
 		} else if errs[j] != nil {
 			unreadable = append(unreadable, c.row.data[p.k])
 		}

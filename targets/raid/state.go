@@ -351,8 +351,11 @@ func (t *target) Resume() {
 func (t *target) run() {
 	t.background.Start(t.syncLoop)
 	t.background.Start(t.cleanLoop)
-	if t.journal != nil && t.journal.back {
+	if t.journal != nil {
 		t.background.Start(t.journal.cacheLoop)
+		if t.journal.cache.owes.Load() > 0 { // which members that are back may take
+			t.journal.wake()
+		}
 	}
 }
 

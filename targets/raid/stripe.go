@@ -54,7 +54,9 @@ func (c *column) fetch(ctx context.Context, list []int) (bad []int, err error) {
 		c.buffer(m)
 	}
 	_ = mapper.FanOut(len(list), fanWidth, func(i int) error {
-		errs[i] = c.t.read(ctx, &c.t.members[list[i]], c.at, c.blocks[list[i]])
+		if errs[i] = c.t.read(ctx, &c.t.members[list[i]], c.at, c.blocks[list[i]]); errs[i] == nil {
+			c.t.putOwed(list[i], c.at, c.blocks[list[i]])
+		}
 		return nil
 	})
 	for i, e := range errs {

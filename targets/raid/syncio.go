@@ -43,6 +43,7 @@ func (t *plane) load(ctx context.Context, from, to mapper.Sector) (*span, error)
 		if m := &t.members[i]; m.readable(to) {
 			errs[i] = t.read(ctx, m, from, s.blocks[i])
 			s.have[i] = errs[i] == nil
+			t.putOwed(i, from, s.blocks[i])
 		}
 		return nil
 	})
