@@ -90,7 +90,7 @@
 //
 // A table of another length, and else what the array is, makes it larger or smaller, whether the members grew before or had room. What it holds stays.
 // What it grew by is resynced from the old end on, with the action repair, and goes on there after a crash; with nosync it is taken as in sync. The metadata
-// disks must have room for the bitmap. Refused while the array is being reshaped, together with rebuild, for arrays with parity that lack
+// disks must have room for the bitmap. What a crash left in a journal of the part that goes is dropped. Refused while the array is being reshaped, together with rebuild, for arrays with parity that lack
 // all they can lack, and for raid10 with far copies, which would lie elsewhere.
 //
 // # Journal

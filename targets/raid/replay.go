@@ -217,13 +217,14 @@ func (r *logReader) search(ctx context.Context) (begin chainPoint, ok bool, err 
 	return newest.begin, ok, nil
 }
 
-// check refuses a meta block that is of another array.
+// check refuses a meta block that is of another array. One that becomes smaller may have rows in the log that are no longer there then.
 func (j *journal) check(m *metaBlock) error {
 	g := &j.t.geo
+	dev := max(g.dev, j.t.lineage.dev)
 	for _, p := range m.payloads {
-		limit := g.dev
+		limit := dev
 		if p.kind == kindData {
-			limit = g.array
+			limit = dev * mapper.Sector(g.data())
 		}
 		if p.kind != kindFlush && (p.at%blockSectors != 0 || p.at >= limit || p.kind == kindParity && len(p.sums) != g.parity) {
 			return mapper.BadArg("Failed to run raid array",
@@ -288,6 +289,9 @@ func (p *replayer) replay(ctx context.Context, m *metaBlock, data mapper.Sector)
 		case kindData:
 			in := l.at % g.stripe()
 			at := l.at/g.stripe()*g.chunk + in%g.chunk
+			if at >= g.dev {
+				break
+			}
 			where := p.waiting[at]
 			if where == nil {
 				if len(p.waiting) == stripesMost {

@@ -37,12 +37,19 @@ func resizings(members int) (list []resizing) {
 	return list
 }
 
+// holdsData reports whether a disk of a setup is neither metadata nor a journal.
+func holdsData(name string) bool {
+	var n int
+	_, _ = fmt.Sscanf(name, "7:%d", &n)
+	return n%2 != 0 && name != journalDisk
+}
+
 // junk fills what members hold with what agrees with nothing.
 func junk(t testing.TB, s mappertest.Setup, disks map[string]mapper.Disk) {
 	t.Helper()
 	for i, d := range s.Disks {
-		if d.NoFlush {
-			continue // metadata
+		if !holdsData(d.Name) {
+			continue
 		}
 		p := bytes.Repeat([]byte{byte(17 + 31*i), byte(i)}, int(d.Sectors.Bytes()/2))
 		for _, r := range []mapper.Request{{Op: mapper.OpWrite, Count: d.Sectors, Data: p}, {Op: mapper.OpFlush}} {
@@ -64,7 +71,7 @@ func (r resizing) begin(t testing.TB, disks map[string]mapper.Disk) *array {
 		a.disks = disks
 	}
 	for _, d := range s.Disks { // what newArray wrote
-		if d.NoFlush {
+		if !holdsData(d.Name) {
 			p := make([]byte, d.Sectors.Bytes())
 			if err := a.disks[d.Name].Submit(context.Background(), mapper.Request{Op: mapper.OpWrite, Count: d.Sectors, Data: p}); err != nil {
 				t.Fatal(err)

@@ -48,8 +48,9 @@ func newTag() uint64 { return rand.Uint64() | 1 }
 
 // A lineage is what the members know of the journals that the array had. It is decided when they are read.
 type lineage struct {
-	blank   bool // they know of no array
-	without bool // the array was last used without a journal
+	blank   bool          // they know of no array
+	without bool          // the array was last used without a journal
+	dev     mapper.Sector // of each member that the array used
 }
 
 // knowJournal takes from the members what tells whether a journal is the one that the array was last used with.
@@ -68,7 +69,7 @@ func (t *target) knowJournal(ctx context.Context, found []loaded) error {
 		t.stale = t.stale || ref.log != 0
 		return nil
 	}
-	t.super.log = ref.log
+	t.super.log, t.lineage.dev = ref.log, ref.dev
 	t.super.events = ref.events // of members that are to be resynced, too: the bitmap on them must stay behind
 	m := &t.members[freshest]
 	if m.meta.Sectors() < mapper.SectorsOf(superBlock+bitmapPageSize) {
