@@ -90,8 +90,8 @@
 //
 // A table of another length, and else what the array is, makes it larger or smaller, whether the members grew before or had room. What it holds stays.
 // What it grew by is resynced from the old end on, with the action repair, and goes on there after a crash; with nosync it is taken as in sync. The metadata
-// disks must have room for the bitmap. What a crash left in a journal of the part that goes is dropped. Refused while the array is being reshaped, together with rebuild, for arrays with parity that lack
-// all they can lack, and for raid10 with far copies, which would lie elsewhere.
+// disks must have room for the bitmap. What a crash left in a journal of the part that goes is dropped. Members that are to be rebuilt are filled up to the new
+// end. Refused while the array is being reshaped, for arrays with parity that lack all they can lack, and for raid10 with far copies, which would lie elsewhere.
 //
 // # Journal
 //
@@ -184,8 +184,7 @@
 //     third table after members were added; here new sectors are there when the reshape is done.
 //   - Of a raid10 that grows all that is new is synced; the kernel counts members' sectors as the array's, and leaves the rest different. With nosync, or when one copy
 //     is left, the status shows the new length and superblocks tell it; the kernel shows and keeps the old one. A member that was away while the array grew is filled.
-//   - A table that makes a far raid10 longer, or that makes an array longer and has rebuild, is refused; the kernel moves the far copies' places without moving them, and
-//     fills the member.
+//   - A table that makes a far raid10 longer is refused; the kernel moves the far copies' places without moving them.
 //   - A takeover after which the array would read as something else, or whose parity would not be parity, is refused. The kernel lets pass
 //     raid6 of any layout as raid5_la, ls, ra and rs, raid5_n as raid6_ls_6, raid10 far of two as raid1, other sizes, and raid0 over anything.
 //   - A raid0 counts events on, so that a member that was left out cannot come back with old parity; the kernel's says 1, always.

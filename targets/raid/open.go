@@ -391,14 +391,11 @@ func (t *target) assembleFound(ctx context.Context, found []loaded) error {
 	if !converts && t.geo.level != 0 {
 		t.takeProgress(&ref, before)
 	}
-	if rebuilds > 0 && t.resizes(&ref) {
-		return reshapes("the array has %d sectors and the table %d: change the length before the rebuild or after it", ref.array, t.geo.array)
-	}
 	if rebuilds > 0 && ref.reshape != done {
 		t.host.Logf("'rebuild' specified while raid set is being reshaped (reshape_position=%d)", ref.reshape)
 		return mapper.BadArg(invalid, "let the reshape finish first")
 	}
-	if rebuilds > 0 && t.syncedTo != done {
+	if rebuilds > 0 && t.syncedTo != done && !t.growsBy(&ref, before) {
 		t.host.Logf("'rebuild' specified while raid set is not in-sync (recovery_cp=%d)", t.syncedTo)
 		return mapper.BadArg(invalid, "let the array finish its resync first")
 	}
@@ -417,7 +414,7 @@ func (t *target) assembleFound(ctx context.Context, found []loaded) error {
 			return err
 		}
 	}
-	if before < t.geo.syncSectors() && t.alone() {
+	if before < t.geo.syncSectors() && t.alone() || t.growsBy(&ref, before) && t.rebuildsAll() {
 		t.syncedTo = done
 	}
 	t.stale = t.stale || t.resizes(&ref) || t.super.failed != ref.failed || t.bitmap != nil && t.bitmap.whole

@@ -8,7 +8,8 @@ import "dmfs/mapper"
 //  1. The bitmap is written for the new length, in which the regions that the array grew by are set, with their old state before.
 //  2. Superblocks follow that tell the new sizes, and that the array is in sync up to its old end. A crash before they are all written leaves
 //     some with the old sizes and one event less, and the next table of either length is taken. A bitmap that was written in part is stale.
-//  3. What the array grew by is resynced like the rest of an array whose resync was interrupted.
+//  3. What the array grew by is resynced like the rest of an array whose resync was interrupted. A member that is to be rebuilt at the same time is filled
+//     up to the new end, before that if the others cannot be compared without it.
 
 // resizes reports whether the table has another length than the array of superblock s, and else the same.
 func (t *target) resizes(s *superblock) bool {
@@ -51,6 +52,17 @@ func (t *target) takeProgress(ref *superblock, before mapper.Sector) {
 		synced = done
 	}
 	t.syncedTo = synced
+}
+
+// growsBy reports whether an array that was in sync, with so many sectors to sync, gets more.
+func (t *target) growsBy(ref *superblock, before mapper.Sector) bool {
+	return before < t.geo.syncSectors() && ref.synced >= before
+}
+
+// rebuildsAll reports whether members with as much as the parity of the array are there and to be rebuilt: what they get is what makes the rows agree, also those that
+// the array grew by.
+func (t *target) rebuildsAll() bool {
+	return t.geo.parity > 0 && t.lost() == t.geo.parity && !t.lacksMember()
 }
 
 // alone reports whether one copy of a raid1 is left, so that there is nothing to compare it with: the others are filled when they come back.
