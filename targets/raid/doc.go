@@ -22,7 +22,7 @@
 //
 //	sync, nosync              resync all; take a new array as in sync. raid6 has no nosync
 //	rebuild N                 member N is blank: fill it
-//	region_size SECTORS       of the bitmap, a power of two, CHUNK at least; 8192 if not given
+//	region_size SECTORS       of the bitmap, a power of two, at least CHUNK and LENGTH / 2097152; 8192 if not given, or more if LENGTH asks for it
 //	daemon_sleep MS           between looks for bits of the bitmap to clear; 5000 if not given
 //	min_recovery_rate KIB     a second and member that a resync does however busy the array is; 1000 if not given
 //	max_recovery_rate KIB     a second and member that it never exceeds

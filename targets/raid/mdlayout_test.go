@@ -82,3 +82,22 @@ func parseAll(s mapper.Spec) error {
 	}
 	return err
 }
+
+// A large raid6 of md has regions for a member, of which there are fewer than dm-raid would count.
+func TestRegionsOfMD(t *testing.T) {
+	const dev = 31250000896 // 16 TB
+	s := setup(12, 128, dev*10, "raid6_ls 1024", "region_size 131072", true)
+	spec := mapper.Spec{Len: s.Len, Args: s.Args}
+	var arg *mapper.ArgError
+	if err := parseAll(spec); !errors.As(err, &arg) || arg.Reason != "Unrecognised raid_type" {
+		t.Errorf("%v: dm-raid has no such layout", err)
+	}
+	spec.Type = mdInner
+	if err := parseAll(spec); err != nil {
+		t.Error(err)
+	}
+	s = setup(12, 128, dev*10, "raid6_zr 1024", "region_size 131072", true)
+	if err := parseAll(mapper.Spec{Len: s.Len, Args: s.Args}); !errors.As(err, &arg) || arg.Reason != "Supplied region size is too small" {
+		t.Errorf("%v, want the kernel's reason", err)
+	}
+}

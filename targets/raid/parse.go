@@ -328,11 +328,14 @@ func (c *config) check(length mapper.Sector) error {
 	case c.maxRate != 0 && c.minRate > c.maxRate:
 		return mapper.BadArg("Bogus recovery rates", "min_recovery_rate %d, max_recovery_rate %d", c.minRate, c.maxRate)
 	}
-	most := length
+	regions, most := length, length
 	if c.md {
 		most = math.MaxInt32 // one region of md may be larger than the array
+		if c.typ.parity > 0 {
+			regions /= mapper.Sector(c.members - c.typ.parity) // md counts those that there are
+		}
 	}
-	if err := c.checkRegion(length, most); err != nil {
+	if err := c.checkRegion(regions, most); err != nil {
 		return err
 	}
 	if c.typ.level == 10 {
@@ -348,7 +351,7 @@ func (c *config) check(length mapper.Sector) error {
 	return c.checkFlags()
 }
 
-// checkRegion chooses the region size, or checks it: at most that many sectors.
+// checkRegion chooses the region size, or checks it: at most that many sectors. The bitmap of a parity array describes a member; dm-raid takes it for one of length sectors.
 func (c *config) checkRegion(length, most mapper.Sector) error {
 	least := length / bitmapMost
 	switch {
