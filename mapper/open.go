@@ -25,6 +25,9 @@ type FileID struct {
 	URI      string // of a network disk, in its shortest spelling; else "", and the numbers count
 }
 
+// DirectPrefix stands in a table before the absolute path of a file or a block device that is to be opened past the page cache.
+const DirectPrefix = "direct:"
+
 // IsURI reports whether a table means a network disk by name: SCHEME://.
 func IsURI(name string) bool {
 	scheme, _, ok := strings.Cut(name, "://")
@@ -68,7 +71,9 @@ func (m *Manager) openDisk(ctx context.Context, upper *Device, name string, read
 func (m *Manager) resolve(name string) (dev *Device, c DiskConfig, id FileID, err error) {
 	p := &m.pool
 	c, configured := p.configured[name]
-	if !configured {
+	if path, ok := strings.CutPrefix(name, DirectPrefix); ok && filepath.IsAbs(path) && !configured {
+		c.Path, c.Direct = path, true
+	} else if !configured {
 		if dev, err = m.mappedDevice(name); dev != nil || err != nil {
 			return dev, c, id, err
 		}
@@ -256,8 +261,8 @@ func (h *segmentHost) replayable(words []string) []string {
 		switch x := d.(type) {
 		case *Device:
 			names[x.DiskName()] = QuoteArg(h.table.dev.mgr.tableName(x.Name()))
-		case interface{ Path() string }:
-			names[DiskName(d)] = QuoteArg(x.Path())
+		case interface{ TableWord() string }:
+			names[DiskName(d)] = x.TableWord()
 		}
 	}
 	out := make([]string, len(words))

@@ -16,6 +16,7 @@ import (
 // A slowFiles has network disks: each open waits for a word, and what it opens counts how often it was closed.
 type slowFiles struct {
 	opened, closed atomic.Int32
+	last           atomic.Value // mapper.DiskConfig of the last that was opened
 	begun          chan struct{}
 	result         chan error
 }
@@ -36,6 +37,7 @@ func (f *slowFiles) BlockDevicePath(uint32, uint32) (string, error) {
 
 func (f *slowFiles) Open(ctx context.Context, c mapper.DiskConfig) (mapper.Disk, error) {
 	f.opened.Add(1)
+	f.last.Store(c)
 	f.begun <- struct{}{}
 	select {
 	case err := <-f.result:
@@ -54,6 +56,35 @@ func newSlowFiles() (*slowFiles, *mapper.Manager) {
 
 func linearOn(name, disk string) mapper.NewDevice {
 	return mapper.NewDevice{Name: name, Minor: -1, Table: []mapper.Spec{{Len: 8, Type: "linear", Args: []string{disk, "0"}}}}
+}
+
+// A file is opened past the page cache if the table says so before its path, and beside that as others have it.
+func TestDirectPrefix(t *testing.T) {
+	f, m := newSlowFiles()
+	for i, tt := range []struct {
+		word string
+		want mapper.DiskConfig
+	}{
+		{"direct:/a/b", mapper.DiskConfig{Path: "/a/b", Direct: true}},
+		{"/a/b", mapper.DiskConfig{Path: "/a/b"}},
+		{"/a/direct:/b", mapper.DiskConfig{Path: "/a/direct:/b"}},
+		{"direct:/a/b/../c", mapper.DiskConfig{Path: "/a/c", Direct: true}},
+	} {
+		f.result <- nil
+		if _, err := m.Create(context.Background(), linearOn(string(rune('a'+i)), tt.word)); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.last.Load(); got != tt.want {
+			t.Errorf("%s: %+v, want %+v", tt.word, got, tt.want)
+		}
+	}
+	f.result <- nil
+	if _, err := m.Create(context.Background(), linearOn("e", "direct:a")); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.last.Load().(mapper.DiskConfig); got.Direct {
+		t.Errorf("a relative path: %+v", got)
+	}
 }
 
 // While a server makes one disk wait, other disks are opened; whoever wants the same disk waits and shares it.

@@ -51,6 +51,14 @@ func (d *File) KernelName() string { return filepath.Base(d.path) }
 // Path returns the absolute path.
 func (d *File) Path() string { return d.path }
 
+// TableWord returns what a table calls the file so that it is opened like this.
+func (d *File) TableWord() string {
+	if d.direct {
+		return mapper.QuoteArg(mapper.DirectPrefix + d.path)
+	}
+	return mapper.QuoteArg(d.path)
+}
+
 // BlockDevice returns the number of a block device; ok is false for a regular file.
 func (d *File) BlockDevice() (major, minor uint32, ok bool) {
 	if !d.block {

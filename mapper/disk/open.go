@@ -193,7 +193,7 @@ func (d *File) measure(st unix.Stat_t, c mapper.DiskConfig) error {
 		d.name = fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))
 		return d.measureBlockDevice(st.Rdev)
 	}
-	d.name = mapper.QuoteArg(d.path)
+	d.name = d.TableWord()
 	d.limits.Buffered = !d.direct
 	if st.Blksize > 0 {
 		d.limits.DiscardGranularity = mapper.SectorsOf(min(int64(st.Blksize), 64<<10))
@@ -202,6 +202,16 @@ func (d *File) measure(st unix.Stat_t, c mapper.DiskConfig) error {
 		d.limits.LogicalBlock = directAlignment(d.fd)
 	}
 	return nil
+}
+
+// DirectAlignment returns the block size in bytes that direct I/O on the regular file at path wants. An error is that its file system can do none.
+func DirectAlignment(path string) (int, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECT|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd) //nolint:errcheck // nothing was written to it
+	return directAlignment(fd), nil
 }
 
 // directAlignment returns the block size in bytes that direct I/O on a regular file wants.
