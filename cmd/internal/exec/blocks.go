@@ -32,6 +32,9 @@ func ParseBlock(text string) (Block, error) {
 		if !blockName.MatchString(b.Name) {
 			return b, fmt.Errorf("--block %s: %q is no name of a block device: want letters, digits and -_.+", text, b.Name)
 		}
+		if partName.MatchString(b.Name) {
+			return b, fmt.Errorf("--block %s: %s is the name of a partition", text, b.Name)
+		}
 	}
 	if b.File == "" {
 		return b, fmt.Errorf("--block %s: no file", text)
@@ -42,6 +45,7 @@ func ParseBlock(text string) (Block, error) {
 var (
 	blockName = regexp.MustCompile(`^[A-Za-z0-9][-A-Za-z0-9_.+]{0,60}$`)
 	diskName  = regexp.MustCompile(`^sd([a-z]{1,3})$`)
+	partName  = regexp.MustCompile(`^(sd[a-z]{1,3}|loop[0-9]+p)[0-9]+$`)
 )
 
 // attach has b be a disk, that of another session if one has it, and keeps it so while this process lives.
@@ -75,6 +79,9 @@ func (s *supervisor) attach(ctx context.Context, b Block) error {
 			return err
 		}
 		done, err := s.hold(ctx, d, b)
+		if done {
+			_ = s.regain(ctx, d) // a disk is of use without partitions, too
+		}
 		if done || err != nil {
 			return err
 		}
@@ -96,7 +103,7 @@ func (s *supervisor) disk(ctx context.Context, b Block, file os.FileInfo, sector
 	taken := make(map[string]bool)
 	for _, d := range s.world.all() {
 		taken[d.node] = true
-		if d.number.major != diskMajor {
+		if d.number.major != diskMajor || !d.whole() {
 			continue
 		}
 		have, err := os.Stat(s.backing(d))
@@ -134,8 +141,7 @@ func (s *supervisor) disk(ctx context.Context, b Block, file os.FileInfo, sector
 	if _, err := s.world.look(ctx); err != nil {
 		return nil, err
 	}
-	n, _, _ := hiddenNumber(reserved + name)
-	d := s.world.at(n)
+	d := s.world.called(reserved + name)
 	if d == nil {
 		return nil, unix.EBUSY
 	}
@@ -157,7 +163,7 @@ func (s *supervisor) holdAll(ctx context.Context) error {
 		return err
 	}
 	for _, d := range s.world.all() {
-		if d.number.major == diskMajor {
+		if d.number.major == diskMajor && d.whole() {
 			if _, err := s.hold(ctx, d, Block{}); err != nil { // one that goes at this moment is none of ours
 				return err
 			}

@@ -130,11 +130,21 @@ func (s *supervisor) openNumber(ctx context.Context, n number, flags int) (int, 
 	return -1, unix.ENXIO
 }
 
-// claimed reports whether a table stands on d.
+// claimed reports whether a table stands on d, or on a part of it, or on what it is a part of. That a disk has partitions is no claim.
 func (s *supervisor) claimed(d *device) bool {
-	for _, other := range s.world.all() {
+	all := s.world.all()
+	mine := map[string]bool{d.Name: true}
+	for _, other := range all {
+		if other.part.disk == d.node || d.part.disk == other.node {
+			mine[other.Name] = true
+		}
+	}
+	for _, other := range all {
+		if other.part != (part{}) {
+			continue
+		}
 		for _, dep := range other.Deps {
-			if dep.Device == d.Name {
+			if mine[dep.Device] {
 				return true
 			}
 		}

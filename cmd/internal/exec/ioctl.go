@@ -155,7 +155,7 @@ func (t translator) Disk(word string) string {
 		if d := t.s.world.at(n); d != nil {
 			return d.inMount()
 		}
-		if n.major == t.s.world.major || n.major == diskMajor || n.major == loopMajor {
+		if n.major == t.s.world.major || n.major == diskMajor || n.major == loopMajor || n.major == partMajor {
 			return number{t.s.version.Major, nowhere}.String() // a device of the kernel with that number is not meant
 		}
 		return word
@@ -198,8 +198,8 @@ func (t translator) Major() uint32 { return t.s.world.major }
 
 // Hidden implements dmioctl.Translator.
 func (t translator) Hidden(name, _ string) bool {
-	_, _, hidden := hiddenNumber(name)
-	return hidden
+	_, ok := hiddenAs(name, partInMount)
+	return ok
 }
 
 // A disk is a device on behalf of a caller who asks about it.
@@ -263,6 +263,14 @@ func (s *supervisor) readAhead(d *device) uint64 {
 		return sectors.(uint64)
 	}
 	return blockdev.ReadAhead
+}
+
+// Partitions implements blockdev.Device.
+func (d disk) Partitions() blockdev.Partitioned {
+	if !d.d.whole() {
+		return nil
+	}
+	return partitioned{d.s, d.ctx, d.d}
 }
 
 // work calls f with the device opened for writing.

@@ -113,6 +113,7 @@ func Supervise() int {
 		return exitFailed
 	}
 	s.loops.sweep(s.ctx)
+	s.letGo(s.ctx)
 	return exitDone
 }
 
@@ -204,6 +205,14 @@ func (s *supervisor) refresh(ctx context.Context) (changed bool, err error) {
 	return true, s.tree.update(false)
 }
 
+// show shows the devices as they are, also if it is known already that they have changed.
+func (s *supervisor) show(ctx context.Context) error {
+	s.refreshing.Lock()
+	defer s.refreshing.Unlock()
+	_, err := s.world.look(ctx)
+	return errors.Join(err, s.tree.update(false))
+}
+
 // lookEach is how often it is looked what others do with the mount.
 const lookEach = time.Second
 
@@ -228,6 +237,7 @@ func (s *supervisor) watch() {
 		}
 		s.refreshing.Lock()
 		if _, err := s.world.look(s.ctx); err == nil {
+			s.tidyParts(s.ctx, false)
 			// Tools of the session that have just been told of a change are about to make the nodes, and would be disturbed.
 			theirs := time.Since(time.Unix(0, s.changed.Load())) < lookEach
 			_ = s.tree.update(!theirs) // what cannot be shown is tried again

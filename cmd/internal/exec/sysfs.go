@@ -21,7 +21,7 @@ func holdersOf(devices []*device) map[string][]string {
 	above := make(map[string][]string)
 	for _, d := range devices {
 		for _, dep := range d.Deps {
-			if below := byName[dep.Device]; below != nil {
+			if below := byName[dep.Device]; below != nil && d.part == (part{}) {
 				above[below.node] = append(above[below.node], d.node)
 			}
 		}
@@ -40,6 +40,10 @@ func (s *supervisor) describe(d *device, holders []string) map[string]string {
 	}
 	files := plain(d.node, d.number, sectors)
 	files["ro"] = flag(d.ReadOnly)
+	if d.part != (part{}) {
+		describePart(d, holders, files)
+		return files
+	}
 	l := d.Limits
 	discard := mapper.Sector(l.MaxDiscard).Bytes()
 	for name, n := range map[string]int64{
@@ -59,7 +63,7 @@ func (s *supervisor) describe(d *device, holders []string) map[string]string {
 	}
 	for _, dep := range d.Deps {
 		if below := s.world.ofMount(dep.Major, dep.Minor); below != nil && dep.Device != "" && !d.hidden() {
-			files["slaves/"+below.node] = link + "../../" + below.node
+			files["slaves/"+below.node] = link + "../../" + below.sysPath()
 		}
 	}
 	switch d.number.major {
@@ -76,10 +80,33 @@ func (s *supervisor) describe(d *device, holders []string) map[string]string {
 	return files
 }
 
+// describePart makes of what /sys tells of a disk what it tells of a partition.
+func describePart(d *device, holders []string, files map[string]string) {
+	for name := range files {
+		if strings.HasPrefix(name, "queue/") || slices.Contains([]string{"removable", "range", "ext_range", "capability", "slaves/"}, name) {
+			delete(files, name)
+		}
+	}
+	number := strconv.Itoa(int(d.part.number))
+	files["partition"], files["start"] = number+"\n", strconv.FormatUint(uint64(d.part.start), 10)+"\n"
+	files["uevent"] = fmt.Sprintf("MAJOR=%d\nMINOR=%d\nDEVNAME=%s\nDEVTYPE=partition\nPARTN=%s\n", d.number.major, d.number.minor, d.node, number)
+	for _, h := range holders {
+		files["holders/"+h] = link + "../../../" + h
+	}
+}
+
+// sysPath returns where /sys has d, below the directory of all devices.
+func (d *device) sysPath() string {
+	if d.part.disk != "" {
+		return d.part.disk + "/" + d.node
+	}
+	return d.node
+}
+
 // describeLoop adds what /sys tells of a loop device that is bound.
 func (s *supervisor) describeLoop(d *device, files map[string]string) {
 	l := loop{loops: s.loops, ctx: s.ctx, n: d.number.minor}
-	offset, _, _ := l.layout(d) // it may be gone, and then this is rewritten
+	offset, _, direct, _ := l.layout(d) // it may be gone, and then this is rewritten
 	limit := int64(0)
 	if l.isLimited(d) {
 		limit = mapper.Sector(d.Sectors).Bytes()
@@ -87,7 +114,7 @@ func (s *supervisor) describeLoop(d *device, files map[string]string) {
 	files["loop/backing_file"] = s.backing(d) + "\n"
 	files["loop/offset"] = strconv.FormatUint(offset, 10) + "\n"
 	files["loop/sizelimit"] = strconv.FormatInt(limit, 10) + "\n"
-	files["loop/autoclear"], files["loop/partscan"], files["loop/dio"] = flag(d.DeferredRemove), flag(false), flag(false)
+	files["loop/autoclear"], files["loop/partscan"], files["loop/dio"] = flag(d.DeferredRemove), flag(s.loops.scans(d)), flag(direct)
 }
 
 // plain returns what /sys tells of every device.
@@ -188,7 +215,7 @@ func kernelFiles(major uint32) (map[string]string, error) {
 		}
 	}
 	return map[string]string{
-		"devices": characters + fmt.Sprintf("Block devices:\n%3d loop\n%3d sd\n%3d device-mapper\n", loopMajor, diskMajor, major),
+		"devices": characters + fmt.Sprintf("Block devices:\n%3d loop\n%3d sd\n%3d blkext\n%3d device-mapper\n", loopMajor, diskMajor, partMajor, major),
 		"misc":    fmt.Sprintf("%3d device-mapper\n%3d loop-control\n%s", controlMinor, loopControlNode.number.minor, kept.String()),
 	}, nil
 }

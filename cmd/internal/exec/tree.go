@@ -121,7 +121,19 @@ func (t *tree) update(names bool) error {
 	gone := maps.Clone(t.shown)
 	for _, d := range devices {
 		delete(gone, d.ID)
-		above := fmt.Sprint(holders[d.node], t.s.loops.isCleared(d), t.s.readAhead(d))
+	}
+	for id, old := range gone {
+		delete(t.shown, id)
+		t.s.ahead.Delete(id)
+		if d := t.s.world.at(old.d.number); d == nil || d.node != old.d.node { // a number of partitions may be another's
+			t.removeDevice(old)
+			if n := old.d.number; n.major == loopMajor && t.s.loops.exists(n.minor) {
+				errs = append(errs, t.writeDevice(old.d.node, n, nil, unboundLoop(n.minor)), t.s.nodes.ensure(old.d.node, node{unix.S_IFBLK, n}))
+			}
+		}
+	}
+	for _, d := range devices {
+		above := fmt.Sprint(holders[d.node], t.s.loops.beside(d), t.s.readAhead(d))
 		have := t.shown[d.ID]
 		if have != nil && have.d == d && have.beside == above {
 			continue
@@ -131,19 +143,9 @@ func (t *tree) update(names bool) error {
 		if have != nil {
 			before = have.files
 		}
-		errs = append(errs, t.writeDevice(d.node, d.number, before, files),
+		errs = append(errs, t.writeDevice(d.sysPath(), d.number, before, files),
 			t.s.nodes.ensure(d.node, node{unix.S_IFBLK, d.number}))
 		t.shown[d.ID] = &shown{d, above, files}
-	}
-	for id, old := range gone {
-		delete(t.shown, id)
-		t.s.ahead.Delete(id)
-		if t.s.world.at(old.d.number) == nil {
-			t.removeDevice(old)
-			if n := old.d.number; n.major == loopMajor && t.s.loops.exists(n.minor) {
-				errs = append(errs, t.writeDevice(old.d.node, n, nil, unboundLoop(n.minor)), t.s.nodes.ensure(old.d.node, node{unix.S_IFBLK, n}))
-			}
-		}
 	}
 	if text := partitions(devices); text != t.written["partitions"] {
 		t.written["partitions"] = text
@@ -155,18 +157,18 @@ func (t *tree) update(names bool) error {
 	return errors.Join(errs...)
 }
 
-// writeDevice has /sys tell files of a device, where it has told before.
-func (t *tree) writeDevice(name string, n number, before, files map[string]string) error {
+// writeDevice has /sys tell files of a device, where it has told before. dir is the device's directory: its name, behind that of its disk if it is a partition.
+func (t *tree) writeDevice(dir string, n number, before, files map[string]string) error {
 	for old, text := range before {
 		if files[old] != text && (files[old] == "" || strings.HasPrefix(text, link)) {
-			_ = unix.Unlinkat(t.dirs.Devices, path.Join(name, old), 0) // it is made anew, or not any more
+			_ = unix.Unlinkat(t.dirs.Devices, path.Join(dir, old), 0) // it is made anew, or not any more
 		}
 	}
 	for _, file := range slices.Sorted(maps.Keys(files)) {
 		if text, ok := before[file]; ok && text == files[file] {
 			continue
 		}
-		at := path.Join(name, file)
+		at := path.Join(dir, file)
 		if err := makeDirs(t.dirs.Devices, at); err != nil {
 			return err
 		}
@@ -180,24 +182,33 @@ func (t *tree) writeDevice(name string, n number, before, files map[string]strin
 			return err
 		}
 	}
-	for dir, at := range map[int]string{t.dirs.Numbers: n.String(), t.dirs.Block: name, t.dirs.Class: name} {
-		if err := put(dir, at, link+t.s.devicesDir+"/"+name); err != nil {
+	for where, name := range t.linksTo(dir, n) {
+		if err := put(where, name, link+t.s.devicesDir+"/"+dir); err != nil {
 			return err
 		}
 	}
-	return put(t.dirs.Dev, "block/"+n.String(), link+"../"+name)
+	return put(t.dirs.Dev, "block/"+n.String(), link+"../"+path.Base(dir))
+}
+
+// linksTo returns the links in /sys to a device's directory. That /sys/block has none is how partitions are told from disks.
+func (t *tree) linksTo(dir string, n number) map[int]string {
+	links := map[int]string{t.dirs.Numbers: n.String(), t.dirs.Class: path.Base(dir)}
+	if path.Base(dir) == dir {
+		links[t.dirs.Block] = dir
+	}
+	return links
 }
 
 // removeDevice takes a device out of /sys and its node out of /dev.
 func (t *tree) removeDevice(old *shown) {
-	name, n := old.d.node, old.d.number
-	for dir, at := range map[int]string{t.dirs.Numbers: n.String(), t.dirs.Block: name, t.dirs.Class: name} {
-		_ = unix.Unlinkat(dir, at, 0) // it may be gone
+	dir, n := old.d.sysPath(), old.d.number
+	for where, name := range t.linksTo(dir, n) {
+		_ = unix.Unlinkat(where, name, 0) // it may be gone
 	}
 	_ = unix.Unlinkat(t.dirs.Dev, "block/"+n.String(), 0)
-	removeAll(t.dirs.Devices, name)
+	removeAll(t.dirs.Devices, dir)
 	if n.major != loopMajor {
-		t.s.nodes.remove(name, node{unix.S_IFBLK, n})
+		t.s.nodes.remove(old.d.node, node{unix.S_IFBLK, n})
 	}
 }
 

@@ -17,11 +17,13 @@ import (
 // reserved is how names of devices begin that stand for block files and loop devices.
 const reserved = "dmfs-"
 
-// Major numbers of SCSI disks and loop devices. A disk has 16 minor numbers, of which the others are its partitions.
+// Major numbers of SCSI disks, loop devices, and of partitions that have no number beside their disk's. A disk has 16 minor numbers, of which the others
+// are its first partitions.
 const (
 	diskMajor  = 8
 	diskMinors = 16
 	loopMajor  = 7
+	partMajor  = 259
 )
 
 // A number is that of a device, as callers see it.
@@ -49,29 +51,69 @@ type device struct {
 	number number
 	node   string // the kernel's name: dm-3, sda, loop0
 	inode  uint64 // of its file in the mount, 0 if it has none
+	part   part   // zero for what is no partition
 }
 
-// hidden reports whether d stands for a file and is no mapped device to callers.
-func (d *device) hidden() bool { return d.number.major == diskMajor || d.number.major == loopMajor }
+// hidden reports whether d stands for a file or a part of one and is no mapped device to callers.
+func (d *device) hidden() bool {
+	return d.number.major == diskMajor || d.number.major == loopMajor || d.number.major == partMajor
+}
 
-var reservedName = regexp.MustCompile(`^` + reserved + `(sd([a-z]{1,3})|loop([0-9]{1,6}))$`)
+// whole reports whether d stands for a file.
+func (d *device) whole() bool { return d.hidden() && d.part == part{} }
 
-// hiddenNumber returns what callers know a device by that stands for a file. ok is false for others.
-func hiddenNumber(name string) (n number, node string, ok bool) {
+var reservedName = regexp.MustCompile(`^` + reserved + `(sd([a-z]{1,3})([0-9]{1,3})?|loop([0-9]{1,6})(?:p([0-9]{1,3}))?)$`)
+
+// A hidden is what callers know a device by that stands for a file, or for a part of one.
+type hidden struct {
+	number number
+	node   string
+	disk   string // the node of the disk that it is a part of, "" for a whole one
+	part   uint32 // its number on that
+}
+
+// hiddenAs returns what callers know a device of that name by which has a minor number in the mount. ok is false for what stands for no file.
+func hiddenAs(name string, minor uint32) (h hidden, ok bool) {
 	m := reservedName.FindStringSubmatch(name)
 	if m == nil {
-		return number{}, "", false
+		return hidden{}, false
 	}
-	if m[2] != "" {
-		return number{diskMajor, diskMinors * letterIndex(m[2])}, "sd" + m[2], true
+	h.node = m[1]
+	letters, digits, index := m[2], m[4], m[3]+m[5]
+	if letters != "" {
+		h.number = number{diskMajor, diskMinors * letterIndex(letters)}
+	} else {
+		i, err := strconv.ParseUint(digits, 10, 20)
+		if err != nil || digits != strconv.FormatUint(i, 10) {
+			return hidden{}, false
+		}
+		h.number = number{loopMajor, uint32(i)}
 	}
-	i, err := strconv.ParseUint(m[3], 10, 20)
-	return number{loopMajor, uint32(i)}, "loop" + m[3], err == nil && m[3] == strconv.FormatUint(i, 10)
+	if index == "" {
+		return h, true
+	}
+	i, err := strconv.ParseUint(index, 10, 8)
+	if err != nil || i == 0 || index != strconv.FormatUint(i, 10) || minor < partInMount || minor >= loopInMount {
+		return hidden{}, false
+	}
+	h.part = uint32(i)
+	if letters != "" {
+		h.disk = "sd" + letters
+	} else {
+		h.disk = "loop" + digits
+	}
+	if letters != "" && h.part < diskMinors {
+		h.number.minor += h.part
+	} else {
+		h.number = number{partMajor, minor - partInMount}
+	}
+	return h, true
 }
 
 // Minor numbers in the mount of what stands for files: out of the way, so that mapped devices count from 0.
 const (
 	diskInMount = 1 << 19
+	partInMount = 1<<19 + 1<<17
 	loopInMount = 1<<19 + 1<<18
 )
 
@@ -148,10 +190,12 @@ func (w *world) describe(state control.Device, before *device) *device {
 	if before != nil && before.inode != 0 && reflect.DeepEqual(before.Device, state) {
 		return before
 	}
-	d := &device{Device: state}
-	var ok bool
-	if d.number, d.node, ok = hiddenNumber(state.Name); !ok {
-		d.number, d.node = number{w.major, state.Minor}, fmt.Sprintf("dm-%d", state.Minor)
+	d := &device{Device: state, number: number{w.major, state.Minor}, node: fmt.Sprintf("dm-%d", state.Minor)}
+	if h, ok := hiddenAs(state.Name, state.Minor); ok {
+		d.number, d.node = h.number, h.node
+		if h.disk != "" {
+			d.part = partOf(h, state.UUID)
+		}
 	}
 	switch {
 	case before != nil && before.inode != 0:
@@ -200,6 +244,18 @@ func (w *world) ofInode(ctx context.Context, inode uint64) *device {
 		w.strangers[inode] = true
 	}
 	return d
+}
+
+// called returns the device that has a name in the mount, nil if none has.
+func (w *world) called(name string) *device {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	for _, d := range w.byID {
+		if d.Name == name {
+			return d
+		}
+	}
+	return nil
 }
 
 // inMount returns the number that the mount has for d: MAJOR:MINOR.

@@ -14,21 +14,56 @@ func TestLetters(t *testing.T) {
 	}
 }
 
-func TestHiddenNumber(t *testing.T) {
-	for name, want := range map[string]number{
-		"dmfs-sda": {8, 0}, "dmfs-sdc": {8, 32}, "dmfs-loop0": {7, 0}, "dmfs-loop17": {7, 17},
-		"dmfs-loop01": {}, "dmfs-sd": {}, "dmfs-sdA": {}, "sda": {}, "dmfs-sdabcd": {}, "dmfs-loop9999999": {}, "xdmfs-sda": {},
+func TestHiddenAs(t *testing.T) {
+	const part = partInMount + 3
+	for _, tt := range []struct {
+		name  string
+		minor uint32
+		want  hidden
+	}{
+		{"dmfs-sda", 0, hidden{number{8, 0}, "sda", "", 0}},
+		{"dmfs-sdc", 5, hidden{number{8, 32}, "sdc", "", 0}},
+		{"dmfs-loop0", 0, hidden{number{7, 0}, "loop0", "", 0}},
+		{"dmfs-loop17", 0, hidden{number{7, 17}, "loop17", "", 0}},
+		{"dmfs-sdb1", part, hidden{number{8, 17}, "sdb1", "sdb", 1}},
+		{"dmfs-sdb15", part, hidden{number{8, 31}, "sdb15", "sdb", 15}},
+		{"dmfs-sdb16", part, hidden{number{259, 3}, "sdb16", "sdb", 16}},
+		{"dmfs-loop17p255", part, hidden{number{259, 3}, "loop17p255", "loop17", 255}},
 	} {
-		if got, _, ok := hiddenNumber(name); ok != (want != number{}) || ok && got != want {
-			t.Errorf("%s: %v, %v, want %v", name, got, ok, want)
+		if got, ok := hiddenAs(tt.name, tt.minor); !ok || got != tt.want {
+			t.Errorf("%s: %+v, %v, want %+v", tt.name, got, ok, tt.want)
 		}
+		if h := tt.want; h.disk != "" && partNode(h.disk, h.part) != h.node {
+			t.Errorf("%s is called %s", h.node, partNode(h.disk, h.part))
+		}
+	}
+	for _, name := range []string{
+		"dmfs-loop01", "dmfs-sd", "dmfs-sdA", "sda", "dmfs-sdabcd", "dmfs-loop9999999", "xdmfs-sda", "dmfs-sda0", "dmfs-sda01", "dmfs-sda256", "dmfs-sda999",
+		"dmfs-loop1p", "dmfs-loop1p0", "dmfs-loop01p1",
+	} {
+		if got, ok := hiddenAs(name, part); ok {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	if got, ok := hiddenAs("dmfs-sda1", 0); ok {
+		t.Errorf("somebody's device that is called like a partition: %+v", got)
+	}
+}
+
+func TestPartOf(t *testing.T) {
+	h, _ := hiddenAs("dmfs-loop3p2", partInMount)
+	if got, want := partOf(h, partUUID+"loop3p2-2048"), (part{"loop3", 2, 2048}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if got := partOf(h, "another"); got.start != 0 {
+		t.Errorf("%+v", got)
 	}
 }
 
 func TestParseBlock(t *testing.T) {
 	for text, want := range map[string]Block{
 		"a.img": {File: "a.img"}, "a.img=sdb": {File: "a.img", Name: "sdb"}, "a=b=c": {File: "a=b", Name: "c"},
-		"=x": {}, "": {}, "a=": {}, "a=../x": {}, "a=.x": {}, "a=mapper/x": {},
+		"=x": {}, "": {}, "a=": {}, "a=../x": {}, "a=.x": {}, "a=mapper/x": {}, "a=sda1": {}, "a=loop0p1": {},
 	} {
 		got, err := ParseBlock(text)
 		if (err != nil) != (want == Block{}) || err == nil && got != want {

@@ -1,4 +1,4 @@
-// Package blockdev answers the ioctls of block devices as the kernel does for a disk that is no partition and has none.
+// Package blockdev answers the ioctls of block devices as the kernel does.
 package blockdev
 
 import (
@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dmfs/cmd/internal/exec/caller"
+	"dmfs/cmd/internal/exec/parttable"
 	"dmfs/fs/control"
 	"dmfs/mapper"
 )
@@ -25,6 +26,15 @@ type Device interface {
 	Discard(off, n int64) error
 	Zero(off, n int64) error
 	Flush() error
+	Partitions() Partitioned // nil if it can have none
+}
+
+// A Partitioned is a device that can have partitions. Its errors wrap the kernel's errnos.
+type Partitioned interface {
+	Rescan() error // reads the table anew
+	Add(p parttable.Partition) error
+	Delete(number uint32) error
+	Resize(to parttable.Partition) error // that of the same number and start
 }
 
 // Requests that x/sys does not name.
@@ -92,8 +102,13 @@ func Ioctl(d Device, m caller.Memory, request uint32, arg uint64) unix.Errno {
 		return caller.Errno(d.Flush())
 	case unix.BLKROSET:
 		return unix.EACCES // whether it may be written to is its table's
-	case unix.BLKRRPART, unix.BLKPG:
-		return unix.EINVAL // as of devices without partitions
+	case unix.BLKRRPART:
+		if d.Partitions() == nil {
+			return unix.EINVAL
+		}
+		return caller.Errno(d.Partitions().Rescan())
+	case unix.BLKPG:
+		return c.partition()
 	case unix.BLKDISCARD, blkSecDiscard, blkZeroOut:
 		return c.rangeOf(request)
 	case hdioGetGeo:

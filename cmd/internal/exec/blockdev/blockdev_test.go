@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dmfs/cmd/internal/exec/caller/callertest"
+	"dmfs/cmd/internal/exec/parttable"
 	"dmfs/fs/control"
 )
 
@@ -17,7 +18,20 @@ type fake struct {
 	geometry [4]uint64
 	said     string
 	more     uint64 // read ahead than usual
+	parts    bool   // it can have partitions
 }
+
+func (f *fake) Partitions() Partitioned {
+	if !f.parts {
+		return nil
+	}
+	return f
+}
+
+func (f *fake) Rescan() error                      { f.said = "rescan"; return unix.EBUSY }
+func (f *fake) Add(p parttable.Partition) error    { f.said = fmt.Sprint("add ", p); return nil }
+func (f *fake) Delete(n uint32) error              { f.said = fmt.Sprint("delete ", n); return unix.ENXIO }
+func (f *fake) Resize(p parttable.Partition) error { f.said = fmt.Sprint("resize ", p); return nil }
 
 func (*fake) Size() (int64, error)         { return 1 << 20, nil }
 func (f *fake) ReadOnly() bool             { return f.readOnly }
@@ -110,5 +124,54 @@ func TestInquiry(t *testing.T) {
 	binary.NativeEndian.PutUint64(m[sgCommand:], 1<<40)
 	if e := Ioctl(new(fake), m, sgIO, 0); e != unix.EFAULT {
 		t.Errorf("a command that is not there: %v", e)
+	}
+}
+
+func TestPartitions(t *testing.T) {
+	f := &fake{limits: control.Limits{LogicalBlock: 4096}}
+	for _, tt := range []struct {
+		op       uint32
+		start, n int64
+		number   int32
+		want     unix.Errno
+		said     string
+	}{
+		{unix.BLKPG_ADD_PARTITION, 4096, 8192, 3, 0, "add {3 8 16}"},
+		{unix.BLKPG_RESIZE_PARTITION, 4096, 8192, 3, 0, "resize {3 8 16}"},
+		{unix.BLKPG_DEL_PARTITION, 0, 0, 3, unix.ENXIO, "delete 3"},
+		{unix.BLKPG_ADD_PARTITION, 512, 8192, 3, unix.EINVAL, ""},
+		{unix.BLKPG_ADD_PARTITION, 4096, 512, 3, unix.EINVAL, ""},
+		{unix.BLKPG_ADD_PARTITION, 4096, 0, 3, unix.EINVAL, ""},
+		{unix.BLKPG_ADD_PARTITION, -4096, 4096, 3, unix.EINVAL, ""},
+		{unix.BLKPG_ADD_PARTITION, 1<<63 - 4096, 4096, 3, unix.EINVAL, ""},
+		{unix.BLKPG_ADD_PARTITION, 4096, 4096, 0, unix.EINVAL, ""},
+		{unix.BLKPG_DEL_PARTITION, 4096, 4096, -1, unix.EINVAL, ""},
+		{unix.BLKPG_ADD_PARTITION, 4096, 4096, 256, unix.EINVAL, ""},
+		{4, 4096, 4096, 1, unix.EINVAL, ""},
+	} {
+		m := make(callertest.Memory, 32+pgPartLen)
+		binary.NativeEndian.PutUint32(m, tt.op)
+		binary.NativeEndian.PutUint64(m[16:], 32)
+		binary.NativeEndian.PutUint64(m[32:], uint64(tt.start))
+		binary.NativeEndian.PutUint64(m[40:], uint64(tt.n))
+		binary.NativeEndian.PutUint32(m[48:], uint32(tt.number))
+		f.parts, f.said = true, ""
+		if e := Ioctl(f, m, unix.BLKPG, 0); e != tt.want || f.said != tt.said {
+			t.Errorf("%+v: %v, %q", tt, e, f.said)
+		}
+		f.parts = false
+		if e := Ioctl(f, m, unix.BLKPG, 0); e != unix.EINVAL {
+			t.Errorf("%+v of what can have none: %v", tt, e)
+		}
+		if e := Ioctl(f, m[:40], unix.BLKPG, 0); e != unix.EFAULT && tt.op != 4 {
+			t.Errorf("a partition that is not there: %v", e)
+		}
+	}
+	if e := Ioctl(f, nil, unix.BLKRRPART, 0); e != unix.EINVAL {
+		t.Errorf("a table of what has none: %v", e)
+	}
+	f.parts = true
+	if e := Ioctl(f, nil, unix.BLKRRPART, 0); e != unix.EBUSY || f.said != "rescan" {
+		t.Errorf("%v, %s", e, f.said)
 	}
 }

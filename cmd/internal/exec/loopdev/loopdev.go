@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Flags of a loop device. Partitions are not scanned, and whether I/O is direct is the mount's business: both are refused where a caller
-// could rely on them.
+// Flags of a loop device.
 const (
 	flagReadOnly  = unix.LO_FLAGS_READ_ONLY
 	flagAutoClear = unix.LO_FLAGS_AUTOCLEAR
 	flagPartScan  = unix.LO_FLAGS_PARTSCAN
+	flagDirect    = unix.LO_FLAGS_DIRECT_IO
 )
 
 // A Status is what a loop device is bound to.
@@ -27,17 +27,20 @@ type Status struct {
 	Block      uint32 // logical block in bytes; 0 for the smallest
 	ReadOnly   bool
 	AutoClear  bool // it is unbound by the last close
+	PartScan   bool // its partition table counts
+	Direct     bool // its I/O goes past the page cache
 }
 
 // A Loop is one loop device. Its errors wrap the kernel's errnos: EBUSY for one that is bound, ENXIO for one that is not.
 type Loop interface {
 	Number() uint32
 	Status() (Status, error)
-	Bind(fd uint32, s Status) error
-	SetStatus(s Status) error // of Offset, SizeLimit and AutoClear
+	Bind(fd uint32, s Status) error // Direct is a wish
+	SetStatus(s Status) error       // of Offset, SizeLimit and AutoClear; PartScan can be set and not be taken away
 	Clear() error
 	Resize() error // it takes the size that its file has
 	SetBlock(bytes uint32) error
+	SetDirect(on bool) error
 }
 
 // A Control is all loop devices of a session.
@@ -104,7 +107,7 @@ func Ioctl(l Loop, m caller.Memory, request uint32, arg uint64) unix.Errno {
 		}
 		return caller.Errno(l.SetBlock(uint32(arg)))
 	case unix.LOOP_SET_DIRECT_IO:
-		return direct(l, arg)
+		return caller.Errno(l.SetDirect(arg != 0))
 	}
 	return unix.ENOTTY
 }
@@ -114,17 +117,6 @@ const minBlock, maxBlock = 512, 4096
 
 func isBlock(bytes uint64) bool {
 	return bytes >= minBlock && bytes <= maxBlock && bytes&(bytes-1) == 0
-}
-
-// direct accepts what is so anyway. Otherwise it says what the kernel says of a file that cannot do direct I/O.
-func direct(l Loop, on uint64) unix.Errno {
-	if _, err := l.Status(); err != nil {
-		return caller.Errno(err)
-	}
-	if on != 0 {
-		return unix.EINVAL
-	}
-	return 0
 }
 
 // ControlIoctl carries out a request on c; value is what it returns.
@@ -181,24 +173,24 @@ func setStatus(l Loop, m caller.Memory, arg uint64, long bool) unix.Errno {
 
 func decode64(p []byte) (Status, unix.Errno) {
 	flags := binary.NativeEndian.Uint32(p[52:])
-	if binary.NativeEndian.Uint32(p[44:]) != 0 || flags&flagPartScan != 0 {
+	if binary.NativeEndian.Uint32(p[44:]) != 0 {
 		return Status{}, unix.EINVAL
 	}
 	return Status{
 		File: text(p[56 : 56+fileNameLen]), Offset: binary.NativeEndian.Uint64(p[24:]), SizeLimit: binary.NativeEndian.Uint64(p[32:]),
-		ReadOnly: flags&flagReadOnly != 0, AutoClear: flags&flagAutoClear != 0,
+		ReadOnly: flags&flagReadOnly != 0, AutoClear: flags&flagAutoClear != 0, PartScan: flags&flagPartScan != 0, Direct: flags&flagDirect != 0,
 	}, 0
 }
 
 func decode(p []byte) (Status, unix.Errno) {
 	flags := binary.NativeEndian.Uint32(p[44:])
 	offset := binary.NativeEndian.Uint32(p[32:])
-	if binary.NativeEndian.Uint32(p[36:]) != 0 || flags&flagPartScan != 0 || offset > maxOldOffset {
+	if binary.NativeEndian.Uint32(p[36:]) != 0 || offset > maxOldOffset {
 		return Status{}, unix.EINVAL
 	}
 	return Status{
 		File: text(p[48 : 48+fileNameLen]), Offset: uint64(offset),
-		ReadOnly: flags&flagReadOnly != 0, AutoClear: flags&flagAutoClear != 0,
+		ReadOnly: flags&flagReadOnly != 0, AutoClear: flags&flagAutoClear != 0, PartScan: flags&flagPartScan != 0, Direct: flags&flagDirect != 0,
 	}, 0
 }
 
@@ -236,6 +228,12 @@ func (s Status) flags() uint32 {
 	}
 	if s.AutoClear {
 		flags |= flagAutoClear
+	}
+	if s.PartScan {
+		flags |= flagPartScan
+	}
+	if s.Direct {
+		flags |= flagDirect
 	}
 	return flags
 }

@@ -36,6 +36,7 @@ func (f *fake) Bind(fd uint32, s Status) error {
 func (f *fake) SetStatus(s Status) error { f.status = s; return nil }
 func (f *fake) Clear() error             { f.bound = false; return nil }
 func (f *fake) Resize() error            { f.said = "resize"; return nil }
+func (f *fake) SetDirect(on bool) error  { f.said = fmt.Sprint("direct ", on); return nil }
 func (f *fake) SetBlock(n uint32) error  { f.said = fmt.Sprint("block ", n); return nil }
 
 func TestIoctl(t *testing.T) {
@@ -76,7 +77,10 @@ func TestIoctl(t *testing.T) {
 	}
 	want(unix.LOOP_SET_BLOCK_SIZE, 8192, unix.EINVAL)
 	want(unix.LOOP_SET_BLOCK_SIZE, 768, unix.EINVAL)
-	want(unix.LOOP_SET_DIRECT_IO, 1, unix.EINVAL)
+	want(unix.LOOP_SET_DIRECT_IO, 1, 0)
+	if f.said != "direct true" {
+		t.Error(f.said)
+	}
 	want(unix.LOOP_SET_CAPACITY, 0, 0)
 	clear(m)
 	want(unix.LOOP_SET_STATUS, 0, 0)
@@ -85,7 +89,10 @@ func TestIoctl(t *testing.T) {
 		t.Errorf("% x", m[:64])
 	}
 	binary.NativeEndian.PutUint32(m[52:], 8)
-	want(unix.LOOP_SET_STATUS64, 0, unix.EINVAL) // partitions
+	want(unix.LOOP_SET_STATUS64, 0, 0)
+	if !f.status.PartScan {
+		t.Errorf("%+v, want partitions", f.status)
+	}
 	want(unix.LOOP_CLR_FD, 0, 0)
 	want(unix.LOOP_CLR_FD+100, 0, unix.ENOTTY)
 }
