@@ -31,8 +31,8 @@ type textFile interface {
 	text(c *caller) (string, error)
 	// write takes bytes of the stream, after which text may be another. n is less than len(p) if the rest is to be written again.
 	write(c *caller, p []byte) (n int, err error)
-	// flush is called when a process closes the file: the one that opened it, or one that inherited it.
-	flush(c *caller, opener bool) error
+	// flush is called when the process that opened the file closes it.
+	flush(c *caller) error
 	// release is called when nobody has the file open any more.
 	release(c *caller)
 }
@@ -127,14 +127,16 @@ func (h *textHandle) write(c *caller, p []byte) (int, unix.Errno) {
 }
 
 func (h *textHandle) flush(c *caller) unix.Errno {
-	if !h.writes {
+	// One that inherited it, as the commands of a shell group do, may have written a part. Nor does it wait for a call in progress: it may be on its way to
+	// another program, in a fork of somebody who has a thread wait here.
+	if !h.writes || !sameProcess(c.pid, h.opener) {
 		return 0
 	}
 	if e := h.lock(c); e != 0 {
 		return e
 	}
 	defer h.unlock()
-	return errno(h.file.flush(c, sameProcess(c.pid, h.opener)))
+	return errno(h.file.flush(c))
 }
 
 func (h *textHandle) release(c *caller) {
@@ -147,7 +149,7 @@ func (h *textHandle) release(c *caller) {
 type readOnly struct{}
 
 func (readOnly) write(*caller, []byte) (int, error) { return 0, unix.EBADF }
-func (readOnly) flush(*caller, bool) error          { return nil }
+func (readOnly) flush(*caller) error                { return nil }
 func (readOnly) release(*caller)                    {}
 
 // A snapshotFile says what its function says when it is read from the beginning.
@@ -179,10 +181,9 @@ func (f *controlFile) write(c *caller, p []byte) (int, error) {
 	return f.session.Write(c, p)
 }
 
-// flush reports a command that was begun and not completed, to the process that opened the file: others that
-// inherited it, as the commands of a shell group do, may each write a part.
-func (f *controlFile) flush(_ *caller, opener bool) error {
-	if opener && f.session.Unfinished() {
+// flush reports a command that was begun and not completed.
+func (f *controlFile) flush(*caller) error {
+	if f.session.Unfinished() {
 		return control.ErrUnfinished
 	}
 	return nil
@@ -211,8 +212,8 @@ func (f *tableWriter) write(_ *caller, p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (f *tableWriter) flush(c *caller, opener bool) error {
-	if !opener || len(f.written) == 0 {
+func (f *tableWriter) flush(c *caller) error {
+	if len(f.written) == 0 {
 		return nil
 	}
 	return f.apply(c)
@@ -288,8 +289,8 @@ func (f *messageWriter) send(c *caller, line string) error {
 }
 
 // flush sends a last line that had no newline.
-func (f *messageWriter) flush(c *caller, opener bool) error {
-	if !opener || f.partial == "" {
+func (f *messageWriter) flush(c *caller) error {
+	if f.partial == "" {
 		return nil
 	}
 	line := f.partial
@@ -298,7 +299,7 @@ func (f *messageWriter) flush(c *caller, opener bool) error {
 }
 
 func (f *messageWriter) release(c *caller) {
-	if err := f.flush(c, true); err != nil {
+	if err := f.flush(c); err != nil {
 		f.dev.Log().Printf("dmfs: message of %s: %v", f.dev.Name(), err)
 	}
 }
