@@ -44,6 +44,8 @@ func run(ctx context.Context, argv []string) int {
 		return sandbox.Stage(args, exec.Rules())
 	case exec.SupervisorName:
 		return exec.Supervise()
+	case exec.WardenName:
+		return exec.Guard()
 	}
 	if len(args) == 0 {
 		usage(os.Stderr)

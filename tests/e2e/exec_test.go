@@ -177,8 +177,10 @@ func TestExecNodes(t *testing.T) {
 			test "$(cat f)" = 'a file'; test -f f; mkfifo p; test -p p
 			echo >/dev/mapper/control || echo unwritable
 			test "$(cat "$DMFS_MOUNT/dmfs-sda" | head -c 5)" = stamp
+			echo kept >/dev/mapper/backup; (cd /dev/d; dd if=/dev/zero of=large bs=64k count=4 status=none; stat -Lc %s:%F large); test "$(cat /dev/mapper/backup)" = kept
+			mkfifo /dev/p; echo 'more' >>/dev/mapper/backup; cat /dev/mapper/backup; rm /dev/d/large /dev/p
 			rm /dev/l /dev/d/m l p`)
-		says(t, out, "No such device or address", "Operation not permitted", "unwritable")
+		says(t, out, "No such device or address", "Operation not permitted", "unwritable", "262144:regular file", "kept\nmore\n")
 	})
 }
 
@@ -243,8 +245,8 @@ func TestExecOtherMount(t *testing.T) {
 			b.run(program, "mount", other)
 			b.run(program, "create", "-m", other, "low", "--table", "0 8 linear "+b.path("a.img")+" 0")
 			b.run(program, "create", "-m", other, "vol", "--table", "0 8 linear low 0")
-			cmd, out := b.start(program, "exec", "-m", b.mnt, "--", "sh", "-c", use+"echo ready; read go <fifo; head -c 512 <&3 | wc -c")
 			b.run("sh", "-c", "test -p fifo || mkfifo fifo")
+			cmd, out := b.start(program, "exec", "-m", b.mnt, "--", "sh", "-c", use+"echo ready; read go <fifo; head -c 512 <&3 | wc -c")
 			b.waitFor("ready", func() bool { return strings.Contains(out.String(), "ready") })
 			said := b.run("timeout", "8", program, "umount", other)
 			if use != "" && !strings.Contains(said, "in use in another mount namespace") && len(b.daemons()) == 4 {
@@ -279,6 +281,7 @@ func TestExecKilled(t *testing.T) {
 				case "supervisor":
 					must(t, syscall.Kill(b.named("dmfs-exec"), syscall.SIGKILL))
 					cmd.Wait()
+					says(t, out.String(), "the supervisor was killed (killed), and the session with it")
 				case "command":
 					must(t, syscall.Kill(b.named("dmsetup"), syscall.SIGKILL))
 					cmd.Wait()
@@ -289,6 +292,33 @@ func TestExecKilled(t *testing.T) {
 				b.try(program, "remove", "l")
 				b.waitFor("the disk's end", func() bool { return !strings.Contains(b.run(program, "ls"), "dmfs-sda") })
 			})
+		}
+		b.session("", "true") // takes the directory with locks away that a killed one left
+	})
+}
+
+// When a supervisor is killed that serves a daemon which a command has left behind, the daemon ends, too, be the client gone or killed before.
+func TestExecDaemonKilled(t *testing.T) {
+	forEach(t, "stat", func(t *testing.T, b *bench) {
+		// It goes on whatever happens, as dmeventd does, and so does its child.
+		const daemon = `(while :; do stat /dev/null && sleep 0.1; done) </dev/null >/dev/null 2>&1 &`
+		for _, clientKilled := range []bool{false, true} {
+			if clientKilled {
+				cmd, out := b.start(program, "exec", "--", "sh", "-c", daemon+" echo ready; exec sleep 100")
+				b.waitFor("ready", func() bool { return strings.Contains(out.String(), "ready") })
+				b.waitFor("sleep", func() bool { return b.named("sleep") != 0 })
+				must(t, cmd.Process.Kill())
+				time.Sleep(100 * time.Millisecond) // for the supervisor to see it
+				defer cmd.Wait()
+			} else {
+				b.session("", daemon)
+			}
+			supervisor := b.named("dmfs-exec")
+			if supervisor == 0 {
+				t.Fatal("no supervisor serves the daemon")
+			}
+			must(t, syscall.Kill(supervisor, syscall.SIGKILL))
+			b.waitFor("the end of the daemon and of who watches", func() bool { return b.named("sh") == 0 && len(b.daemons()) == 1 })
 		}
 		b.session("", "true") // takes the directory with locks away that a killed one left
 	})

@@ -49,8 +49,8 @@ func TestExecBlocks(t *testing.T) {
 func TestExecShared(t *testing.T) {
 	forEach(t, "dmsetup", func(t *testing.T, b *bench) {
 		b.image("a.img", 2048)
-		first, out := b.start(program, "exec", "--block", "a.img", "--", "sh", "-c", "echo ready; read go <fifo; ls -l /dev/mapper; dmsetup table")
 		b.run("mkfifo", "fifo")
+		first, out := b.start(program, "exec", "--block", "a.img", "--", "sh", "-c", "echo ready; read go <fifo; ls -l /dev/mapper; dmsetup table")
 		b.waitFor("ready", func() bool { return strings.Contains(out.String(), "ready") })
 		b.session("--block a.img", "dmsetup create both --table '0 8 linear /dev/sda 0'; printf both | dd of=/dev/mapper/both conv=notrunc status=none; sleep 1.2")
 		b.fails(125, "is /dev/sda already", program, "exec", "--block", "a.img=sdb", "--", "true")

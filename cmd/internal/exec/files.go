@@ -2,12 +2,15 @@ package exec
 
 import (
 	"context"
+	"crypto/rand"
 	"path"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"dmfs/cmd/internal/exec/caller"
+	"dmfs/cmd/internal/exec/sandbox"
 	"dmfs/cmd/internal/exec/seccomp"
 )
 
@@ -44,6 +47,9 @@ func (s *supervisor) open(c *call, dir, name, flags uint64) {
 	const exclusive = unix.O_CREAT | unix.O_EXCL
 	switch {
 	case !f.ours():
+		if flags&exclusive == unix.O_CREAT && flags&unix.O_NOFOLLOW == 0 {
+			s.place(c, dir, text)
+		}
 		s.pass(c)
 	case flags&exclusive == exclusive:
 		s.answer(c, unix.EEXIST)
@@ -54,6 +60,24 @@ func (s *supervisor) open(c *call, dir, name, flags uint64) {
 	default:
 		s.openCharacter(c, &f, flags)
 	}
+}
+
+// place has a file that a caller is about to make in /dev lie elsewhere, where there is room for what he writes: its name becomes a link.
+func (s *supervisor) place(c *call, dir uint64, name string) {
+	abs := absolute(c, dir, name)
+	if abs == "" || strings.HasSuffix(abs, "/") {
+		return
+	}
+	parent, err := s.openPath(c, path.Dir(abs), false)
+	if err != nil {
+		return
+	}
+	defer unix.Close(parent) //nolint:errcheck // nothing is written through it
+	var st unix.Stat_t
+	if unix.Fstat(parent, &st) != nil || st.Dev != s.nodes.dev {
+		return
+	}
+	_ = unix.Symlinkat(path.Join(sandbox.FilesDir, rand.Text()), parent, path.Base(abs)) // unless there is something
 }
 
 // openTerminal opens a new pseudo-terminal, of those of the surroundings: the session has their /dev/pts, so its own terminals and the one that

@@ -8,6 +8,7 @@ import (
 	"os"
 	osexec "os/exec"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -61,6 +62,11 @@ func Run(o Options) (status int, err error) {
 	toStage.Close()
 	if err != nil {
 		return exitFailed, sandbox.ExplainStart(err)
+	}
+	if namespace, err := os.Readlink(sandbox.MountNamespace(strconv.Itoa(cmd.Process.Pid))); err == nil {
+		go sup.guard(namespace)
+	} else {
+		close(sup.guarded) // it has ended already
 	}
 	stop := forward(cmd.Process)
 	err = cmd.Wait()
@@ -119,6 +125,9 @@ type supervision struct {
 	in    *bufio.Reader
 	cmd   *osexec.Cmd
 	locks string
+
+	ended   chan struct{} // closed when the process is gone
+	guarded chan struct{} // closed when nobody is left of a session without it
 }
 
 // startSupervisor starts a supervisor and returns when it has reached the mount, with the socket for the stage.
@@ -134,7 +143,7 @@ func startSupervisor(o Options) (s *supervision, toStage *os.File, err error) {
 		return nil, nil, err
 	}
 	defer fromStage.Close()
-	s = &supervision{conn: ours, in: bufio.NewReader(ours)}
+	s = &supervision{conn: ours, in: bufio.NewReader(ours), ended: make(chan struct{}), guarded: make(chan struct{})}
 	if err = s.start(theirs, fromStage); err == nil {
 		err = json.NewEncoder(ours).Encode(order{o.Mount, o.Blocks})
 	}
@@ -169,7 +178,21 @@ func (s *supervision) start(client, stage *os.File) error {
 	s.cmd.ExtraFiles = []*os.File{client, stage}
 	s.cmd.Env = append(os.Environ(), sockets+"=3 4")
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	return s.cmd.Start()
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	go func() {
+		defer close(s.ended)
+		_ = s.cmd.Wait() // how it ended is in its state
+	}()
+	return nil
+}
+
+// guard does for the client what Guard does: it ends the session when the supervisor has ended and somebody is left.
+func (s *supervision) guard(namespace string) {
+	defer close(s.guarded)
+	<-s.ended
+	endSession(namespace)
 }
 
 // end tells the supervisor that the command has ended, and returns when it has, too, or stays for others. trouble is what it had to tell.
@@ -180,10 +203,15 @@ func (s *supervision) end() (trouble string) {
 	if text == wordStayed {
 		return ""
 	}
-	if text == "" {
-		_ = s.cmd.Wait() // so that all it had to clean up is
+	if text != "" {
+		return text
 	}
-	return text
+	<-s.ended // so that all it had to clean up is
+	if ws, ok := s.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		<-s.guarded
+		return fmt.Sprintf("the supervisor was killed (%v), and the session with it", ws.Signal())
+	}
+	return ""
 }
 
 // socketPair returns the ends of a socket, which are not inherited.

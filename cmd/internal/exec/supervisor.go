@@ -93,7 +93,7 @@ func Supervise() int {
 	}
 	defer locks.leave()
 	tell(reply{Locks: locks.dir})
-	listener, trees, err := sandbox.Receive(stage)
+	listener, trees, namespace, err := sandbox.Receive(stage)
 	if err != nil {
 		return exitFailed // the stage has said why
 	}
@@ -107,7 +107,7 @@ func Supervise() int {
 	}
 	unix.Close(stage) //nolint:errcheck // all is said
 	go s.watch()
-	go s.answerClient(conn, in)
+	go s.answerClient(conn, in, namespace)
 	if err := s.serve(); err != nil {
 		fmt.Fprintln(conn, err)
 		return exitFailed
@@ -248,13 +248,15 @@ func (s *supervisor) watch() {
 
 // answerClient tells the client, when the command has ended, if others are left to be served. That none are is told by the socket, which
 // ends with this process.
-func (s *supervisor) answerClient(conn *os.File, in *bufio.Reader) {
+func (s *supervisor) answerClient(conn *os.File, in *bufio.Reader, namespace string) {
 	defer conn.Close()
 	line, err := in.ReadString('\n')
 	if err != nil || strings.TrimSpace(line) != wordEnded {
+		startWarden(namespace)
 		return // it was killed
 	}
 	if over, err := s.listener.Over(0); err == nil && !over {
+		startWarden(namespace)
 		fmt.Fprintln(conn, wordStayed) //nolint:errcheck // it may have been killed
 		return
 	}

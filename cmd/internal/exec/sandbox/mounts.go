@@ -174,7 +174,7 @@ func buildRun(locks string) error {
 	if err != nil {
 		return err
 	}
-	for _, dir := range []string{"lock/lvm", "lvm", "cryptsetup", "blkid", "mdadm", "dmfs/proc"} {
+	for _, dir := range []string{"lock/lvm", "lvm", "cryptsetup", "blkid", "mdadm", "dmfs/proc", FilesDir[len("/run/"):]} {
 		if err := os.MkdirAll(path.Join("/run", dir), 0o755); err != nil {
 			return err
 		}
@@ -230,6 +230,9 @@ var forwarded = []string{
 	"null", "zero", "full", "random", "urandom", "tty", "console", "pts", "shm", "mqueue", "hugepages", "fuse", "kvm", "net", "log",
 	"fd", "stdin", "stdout", "stderr", "core", "kmsg",
 }
+
+// FilesDir is where the files of a session lie that its tools make in /dev.
+const FilesDir = "/run/dmfs/files"
 
 // DevBytes is how many bytes the files in /dev can have, all together. The supervisor uses them up, so that nobody can write to one of the empty
 // files that stand for devices, by whatever way he got to it past the supervisor: it would be lost.

@@ -74,13 +74,20 @@ func stage(j Job, args []string, rules []seccomp.Rule) (status int, err error) {
 	return exitForbidden, fmt.Errorf("%s: %w", file, err)
 }
 
-// send sends the listener and the directories, and returns when the supervisor has answered.
+// MountNamespace returns the link in /proc that tells the mount namespace of a process.
+func MountNamespace(pid string) string { return "/proc/" + pid + "/ns/mnt" }
+
+// send sends the listener, the directories and what the mount namespace is called, and returns when the supervisor has answered.
 func send(socket, listener int, trees Trees) error {
 	fds := []int{listener}
 	for _, fd := range trees.list() {
 		fds = append(fds, *fd)
 	}
-	if err := unix.Sendmsg(socket, []byte{1}, unix.UnixRights(fds...), nil, 0); err != nil {
+	namespace, err := os.Readlink(MountNamespace("self"))
+	if err != nil {
+		return err
+	}
+	if err := unix.Sendmsg(socket, []byte(namespace), unix.UnixRights(fds...), nil, 0); err != nil {
 		return err
 	}
 	var answer [1]byte
@@ -96,32 +103,33 @@ func send(socket, listener int, trees Trees) error {
 	}
 }
 
-// Receive returns what Stage sends: the listener and the directories. It waits for it; an error is that Stage has ended.
-func Receive(socket int) (listener int, t Trees, err error) {
+// Receive returns what Stage sends: the listener, the directories, and the mount namespace, as MountNamespace leads to it. It waits for it; an error is
+// that Stage has ended.
+func Receive(socket int) (listener int, t Trees, namespace string, err error) {
 	list := t.list()
-	data, control := make([]byte, 1), make([]byte, unix.CmsgSpace(4*(1+len(list))))
-	var n int
+	data, control := make([]byte, 64), make([]byte, unix.CmsgSpace(4*(1+len(list))))
+	var length, n int
 	for {
-		_, n, _, _, err = unix.Recvmsg(socket, data, control, unix.MSG_CMSG_CLOEXEC)
+		length, n, _, _, err = unix.Recvmsg(socket, data, control, unix.MSG_CMSG_CLOEXEC)
 		if err != unix.EINTR {
 			break
 		}
 	}
 	if err != nil {
-		return -1, t, os.NewSyscallError("recvmsg", err)
+		return -1, t, "", os.NewSyscallError("recvmsg", err)
 	}
 	messages, err := unix.ParseSocketControlMessage(control[:n])
 	if err != nil || len(messages) != 1 {
-		return -1, t, errors.New("the command ended before it began")
+		return -1, t, "", errors.New("the command ended before it began")
 	}
 	fds, err := unix.ParseUnixRights(&messages[0])
 	if err != nil || len(fds) != 1+len(list) {
-		return -1, t, errors.New("the command sent something else")
+		return -1, t, "", errors.New("the command sent something else")
 	}
 	for i, fd := range fds[1:] {
 		*list[i] = fd
 	}
-	return fds[0], t, nil
+	return fds[0], t, string(data[:length]), nil
 }
 
 // Go answers Stage that all is ready.
