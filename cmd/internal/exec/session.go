@@ -191,8 +191,9 @@ func (s *supervision) start(client, stage *os.File) error {
 // guard does for the client what Guard does: it ends the session when the supervisor has ended and somebody is left.
 func (s *supervision) guard(namespace string) {
 	defer close(s.guarded)
-	<-s.ended
-	endSession(namespace)
+	if <-s.ended; !s.cmd.ProcessState.Success() {
+		endSession(namespace)
+	}
 }
 
 // end tells the supervisor that the command has ended, and returns when it has, too, or stays for others. trouble is what it had to tell.
