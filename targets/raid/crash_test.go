@@ -97,11 +97,23 @@ func TestPowerCuts(t *testing.T) {
 	each := max(1, mappertest.Cuts(300)/len(setups))
 	seed := mappertest.Seed(t)
 	for i, s := range setups {
-		t.Run(strings.Join(s.Args[:7], " "), func(t *testing.T) { cutPower(t, s, seed+uint64(i), each) })
+		t.Run(strings.Join(s.Args[:7], " "), func(t *testing.T) {
+			cutPower(t, s, seed+uint64(i), each, func(tg *target, serial uint64, _ *rand.Rand) {
+				if serial%4 > 0 {
+					return
+				}
+				if err := tg.bitmap.clean(context.Background(), true); err != nil {
+					t.Fatal(err)
+				}
+			}, func(c survivor, serial int, _ *rand.Rand) { checkSurvivor(t, s, c, serial) })
+		})
 	}
 }
 
-func cutPower(t *testing.T, s mappertest.Setup, seed uint64, states int) {
+// cutPower cuts the power of an array that is written to. between is called before the first write, as number 0, and after each, and check for each state
+// that a cut left.
+func cutPower(t *testing.T, s mappertest.Setup, seed uint64, states int, between func(tg *target, serial uint64, rnd *rand.Rand), check func(c survivor, serial int, rnd *rand.Rand)) {
+	t.Helper()
 	power := new(mappertest.Power)
 	for _, d := range s.Disks {
 		power.Disk(d.Name, d.Sectors)
@@ -110,10 +122,8 @@ func cutPower(t *testing.T, s mappertest.Setup, seed uint64, states int) {
 	if err := waitIdle(tg); err != nil {
 		t.Fatal(err)
 	}
-	if err := tg.bitmap.clean(context.Background(), true); err != nil {
-		t.Fatal(err)
-	}
 	rnd := rand.New(rand.NewPCG(seed, 2))
+	between(tg, 0, rnd)
 	cuts := newCutter(power, s.Len, rnd, seed, states)
 	for serial := uint64(1); !cuts.done(); serial++ {
 		from := mapper.Sector(rnd.Uint64N(uint64(s.Len)))
@@ -128,13 +138,9 @@ func cutPower(t *testing.T, s mappertest.Setup, seed uint64, states int) {
 			}
 			cuts.durable()
 		}
-		if serial%4 == 0 {
-			if err := tg.bitmap.clean(context.Background(), true); err != nil {
-				t.Fatal(err)
-			}
-		}
+		between(tg, serial, rnd)
 		for _, c := range cuts.found() {
-			checkSurvivor(t, s, c, int(serial))
+			check(c, int(serial), rnd)
 		}
 	}
 	power.SetBefore(nil)

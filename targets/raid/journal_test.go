@@ -76,46 +76,16 @@ func TestJournalPowerCuts(t *testing.T) {
 	each := max(1, mappertest.Cuts(200)/len(setups))
 	seed := mappertest.Seed(t)
 	for i, s := range setups {
-		t.Run(strings.Join(s.Args[:1], " ")+" "+s.Args[8], func(t *testing.T) { cutJournal(t, s, seed+uint64(i), each) })
-	}
-}
-
-func cutJournal(t *testing.T, s mappertest.Setup, seed uint64, states int) {
-	power := new(mappertest.Power)
-	for _, d := range s.Disks {
-		power.Disk(d.Name, d.Sectors)
-	}
-	tg := crashStart(t, s, power)
-	if err := waitIdle(tg); err != nil {
-		t.Fatal(err)
-	}
-	rnd := rand.New(rand.NewPCG(seed, 2))
-	cuts := newCutter(power, s.Len, rnd, seed, states)
-	for serial := uint64(1); !cuts.done(); serial++ {
-		from := mapper.Sector(rnd.Uint64N(uint64(s.Len)))
-		n := min(s.Len-from, 1+mapper.Sector(rnd.Uint64N(40)))
-		cuts.writes(from, n, serial)
-		if err := submit(tg, mapper.Request{Op: mapper.OpWrite, Start: from, Count: n, Data: mappertest.Stamped(from, n, serial)}); err != nil {
-			t.Fatal(err)
-		}
-		if serial%3 == 0 {
-			if err := tg.Submit(context.Background(), mapper.Request{Op: mapper.OpFlush}); err != nil {
-				t.Fatal(err)
-			}
-			cuts.durable()
-		}
-		if rnd.IntN(3) == 0 { // the log begins anew
-			if err := tg.journal.empty(context.Background()); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for _, c := range cuts.found() {
-			checkJournaled(t, s, c, int(serial), rnd)
-		}
-	}
-	power.SetBefore(nil)
-	if err := stop(context.Background(), tg); err != nil {
-		t.Fatal(err)
+		t.Run(strings.Join(s.Args[:1], " ")+" "+s.Args[8], func(t *testing.T) {
+			cutPower(t, s, seed+uint64(i), each, func(tg *target, _ uint64, rnd *rand.Rand) {
+				if rnd.IntN(3) > 0 {
+					return
+				}
+				if err := tg.journal.empty(context.Background()); err != nil { // the log begins anew
+					t.Fatal(err)
+				}
+			}, func(c survivor, serial int, rnd *rand.Rand) { checkJournaled(t, s, c, serial, rnd) })
+		})
 	}
 }
 
