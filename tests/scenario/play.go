@@ -17,7 +17,7 @@ import (
 )
 
 // grace is how long an I/O that was begun gets to end before it counts as waiting.
-const grace = 60 * time.Millisecond
+const grace = 100 * time.Millisecond
 
 // patience is how long an I/O that should end may take.
 const patience = 2 * time.Second
