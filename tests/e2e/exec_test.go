@@ -279,11 +279,11 @@ func TestExecKilled(t *testing.T) {
 					b.run(program, "rename", "k", "l") // ends the wait
 					cmd.Wait()
 				case "supervisor":
-					must(t, syscall.Kill(b.named("dmfs-exec"), syscall.SIGKILL))
+					b.kill("dmfs-exec")
 					cmd.Wait()
 					says(t, out.String(), "the supervisor was killed (killed), and the session with it")
 				case "command":
-					must(t, syscall.Kill(b.named("dmsetup"), syscall.SIGKILL))
+					b.kill("dmsetup")
 					cmd.Wait()
 					says(t, out.String(), "after")
 				}
@@ -313,15 +313,21 @@ func TestExecDaemonKilled(t *testing.T) {
 			} else {
 				b.session("", daemon)
 			}
-			supervisor := b.named("dmfs-exec")
-			if supervisor == 0 {
-				t.Fatal("no supervisor serves the daemon")
-			}
-			must(t, syscall.Kill(supervisor, syscall.SIGKILL))
+			b.kill("dmfs-exec")
 			b.waitFor("the end of the daemon and of who watches", func() bool { return b.named("sh") == 0 && len(b.daemons()) == 1 })
 		}
 		b.session("", "true") // takes the directory with locks away that a killed one left
 	})
+}
+
+// kill kills the bench's process of that name, which there must be.
+func (b *bench) kill(name string) {
+	b.t.Helper()
+	pid := b.named(name)
+	if pid == 0 { // which would mean this process and all of its group
+		b.t.Fatalf("no %s runs", name)
+	}
+	must(b.t, syscall.Kill(pid, syscall.SIGKILL))
 }
 
 // named returns the pid of the bench's process of that name, 0 if there is none.
