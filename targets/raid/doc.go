@@ -79,6 +79,7 @@
 //
 // The number of copies of a raid10 stays, and far copies cannot be moved. A layout that is given together with delta_disks is ignored.
 //
+// A table may name them before it has them added, each with rebuild, as LVM does: the array stays as it is, and what the table is longer by fails.
 // To add members the data must be at data_offset before, with room in front. That is for the segments below to arrange, as LVM does: lay room that
 // is at the end before the rest. A table that asks is refused without enough room, while members are missing or not in sync, and if chunks do not fit. Without data_offset one
 // that has other chunks or another layout does not ask: the array stays as it is.

@@ -40,7 +40,7 @@ const (
 	failedWords    = 4
 	flagReshape    = 1
 	flagBackwards  = 2
-	noPosition     = 1<<32 - 1  // of a member that a reshape removed
+	noPosition     = 1<<32 - 1  // of a member that a reshape removed, or is to add
 	bitmapMagic    = 0x6d746962 // "bitm"
 	bitmapVersion  = 4
 	bitmapHeader   = 256 // bytes before the first bit

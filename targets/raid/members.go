@@ -103,7 +103,7 @@ func (t *target) compareMembers(found []loaded, freshest int) error {
 			}
 			continue
 		}
-		if s.position == noPosition && i >= t.geo.members {
+		if s.position == noPosition && (i >= t.geo.members || l.added) {
 			continue
 		}
 		if s.position != uint32(i) {

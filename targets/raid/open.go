@@ -350,8 +350,12 @@ func (t *target) assembleFound(ctx context.Context, found []loaded) error {
 		t.host.Logf(injected)
 		return mapper.BadArg(invalid, "no member that is not to be rebuilt has a superblock")
 	}
-	if created != rebuilds && created-rebuilds != t.added(&found[freshest].super, found) {
-		t.host.Logf(injected)
+	if added := t.added(&found[freshest].super, found); created != rebuilds && created-rebuilds != added {
+		if rebuilds == 0 {
+			t.host.Logf(injected)
+		} else {
+			t.host.Logf("%d 'rebuild' devices cannot be injected into a raid set with %d other first-time devices", rebuilds, created)
+		}
 		return mapper.BadArg(invalid, "%s", unexpected(t, found))
 	}
 	ref := found[freshest].super

@@ -133,6 +133,9 @@ func (t *target) Submit(ctx context.Context, r mapper.Request) error {
 	if rs := t.reshaping.Load(); rs != nil {
 		return rs.submit(ctx, r)
 	}
+	if r.End() > t.geo.array { // a table may be longer while members are removed, or before they are added
+		return mapper.ErrIO
+	}
 	if t.geo.mirrored() {
 		return t.cur.carry(ctx, r)
 	}
@@ -155,9 +158,6 @@ func (t *target) submitFlush(ctx context.Context, r mapper.Request) error {
 
 // submitParity reads or writes an array with parity.
 func (t *target) submitParity(ctx context.Context, r mapper.Request) error {
-	if r.End() > t.geo.array { // a table may be longer while members are removed
-		return mapper.ErrIO
-	}
 	switch {
 	case r.Op == mapper.OpRead && t.journal != nil:
 		return t.cur.readJournaled(ctx, r)

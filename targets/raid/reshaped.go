@@ -126,37 +126,46 @@ func (t *target) takeReshape(ref *superblock) error {
 	return t.continueReshape(ref)
 }
 
-// added marks the members that a reshape adds and that have no superblock yet, and returns how many there are.
+// added marks the members that a reshape adds, and returns how many of them have no superblock yet. Others were named as spares before.
 func (t *target) added(ref *superblock, found []loaded) (n int) {
 	delta := t.cfg.delta
 	if ref.reshape == 0 && ref.delta > 0 {
 		delta = int(ref.delta) // the power failed when it began
 	}
+	spares := 0
 	for i := max(0, len(found)-max(0, delta)); i < len(found); i++ {
-		if found[i].ok && found[i].fresh && !t.cfg.rebuild[i] {
-			found[i].added = true
+		l := &found[i]
+		switch {
+		case !l.ok || t.cfg.rebuild[i]:
+		case l.fresh:
+			l.added = true
 			n++
+		case l.super.position == noPosition:
+			l.added = true
+			spares++
 		}
 	}
-	if t.cfg.delta > 0 && n != t.cfg.delta {
+	if t.cfg.delta > 0 && n+spares != t.cfg.delta {
 		return 0
 	}
 	return n
 }
 
-// takeSpares lets a table name members that a reshape removed from the array of ref.
+// takeSpares lets a table name members behind those of the array of ref: those that a reshape removed, and new ones that are to be rebuilt, which LVM names so
+// before it has them added. They stay as they are, and the array, too.
 func (t *target) takeSpares(ref *superblock, found []loaded) error {
 	parity, extra := t.geo.parity, len(t.members)-int(ref.members)
-	if ref.level != t.geo.level || parity == 0 || ref.reshape != done || t.cfg.delta != 0 || ref.members > maxMembers || int(ref.members) <= parity || extra <= 0 {
+	if ref.level != t.geo.level || ref.level < 5 || ref.reshape != done || t.cfg.delta != 0 || ref.members > maxMembers || int(ref.members) <= parity || extra <= 0 {
 		return nil
 	}
 	for i := int(ref.members); i < len(t.members); i++ {
 		l := &found[i]
-		if ends := l.super.events+1 == ref.events && l.super.delta < 0; !l.ok || l.fresh || l.super.position != noPosition && !ends {
+		ends := l.super.events+1 == ref.events && l.super.delta < 0
+		if fresh := l.fresh && t.cfg.rebuild[i]; !l.ok || !fresh && (l.fresh || l.super.position != noPosition && !ends) {
 			return nil
 		}
 	}
-	t.geo = newGeometry(t.geo.level, t.geo.layout, int(ref.members), parity, t.geo.chunk, t.geo.dev, t.geo.dev*mapper.Sector(int(ref.members)-parity))
+	t.geo = newGeometry(t.geo.level, t.geo.layout, int(ref.members), parity, t.geo.chunk, t.geo.dev, t.arrayOf(ref, int(ref.members), t.geo.dev))
 	events := t.super.events
 	t.super = t.newSuper()
 	t.super.events = events

@@ -272,6 +272,33 @@ func TestExecLVM(t *testing.T) {
 	})
 }
 
+// Volumes get more stripes while they are used, and fewer again.
+func TestExecLVMStripes(t *testing.T) {
+	forEach(t, "lvm", func(t *testing.T, b *bench) {
+		options := ""
+		for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
+			b.image(name+".img", 100<<11)
+			options += " -b " + name + ".img"
+		}
+		b.stamps("stamps", 4096)
+		const same = `same() { for lv; do cmp -n 4194304 stamps /dev/vg/$lv; done; }
+			settled() { n=0; until dmsetup status vg-$1 | grep -q " $2 [Aa]* [0-9/]* idle "; do sleep 0.1; n=$((n+1)); test $n -lt 300; done; lvchange -q --refresh vg/$1; }
+			`
+		b.session(options, same+`
+			pvcreate -q /dev/sd[a-f]; vgcreate -q vg /dev/sd[a-f]
+			lvcreate -qy --type raid5 -i 2 -L 8M -n r5 vg; lvcreate -qy --type raid6 -i 3 -L 12M -n r6 vg; lvcreate -qy --type raid10 -i 2 -m 1 -L 8M -n r10 vg
+			settled r5 3; settled r6 5; settled r10 4; for lv in r5 r6 r10; do dd if=stamps of=/dev/vg/$lv conv=notrunc status=none; done
+			lvconvert -qy --stripes 4 vg/r5; lvconvert -qy --stripes 4 vg/r6; lvconvert -qy --stripes 3 vg/r10; same r5 r6 r10
+			settled r5 5; settled r6 6; settled r10 6; same r5 r6 r10; lvs --noheadings -o lv_name,lv_size,stripes --units m vg
+			for lv in r5 r6 r10; do dd if=stamps of=/dev/vg/$lv bs=1M seek=7 conv=notrunc status=none; lvchange -qy --syncaction check vg/$lv; done
+			settled r5 5; settled r6 6; settled r10 6; test -z "$(lvs --noheadings -o raid_mismatch_count vg | tr -d ' 0\n')"
+			lvconvert -qyf --stripes 3 vg/r5; settled r5 4; lvconvert -qyf --stripes 3 vg/r5; same r5; vgchange -q -an vg`)
+		b.run(program, "umount", b.mnt)
+		b.run(program, "mount", b.mnt)
+		b.session(options, same+`vgchange -q -ay vg; same r5 r6 r10; tail -c +7340033 /dev/vg/r10 | cmp -n 4194304 - stamps; vgchange -q -an vg`)
+	})
+}
+
 // What LVM does to volumes that are in use: other kinds of raid, conversion, merge, extension, reduction, groups split and merged; and what it must refuse.
 func TestExecLVMConversions(t *testing.T) {
 	forEach(t, "lvm mkfs.ext4 e2fsck resize2fs thin_check", func(t *testing.T, b *bench) {
