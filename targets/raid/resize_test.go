@@ -432,3 +432,38 @@ func TestResizeRebuild(t *testing.T) {
 		}
 	}
 }
+
+// A new raid1 of which all but one are to be rebuilt is in sync when they are filled, without a resync. While one is being filled no status says that all are.
+func TestNewAndRebuilt(t *testing.T) {
+	for rebuild, synced := range map[string]bool{"rebuild 1 rebuild 2 ": true, "rebuild 1 ": false, "": false} {
+		s := disksFor(3, 256, 256, line("raid1 0", rebuild+"region_size 64", 0, 1, 2))
+		host := &mappertest.Host{Disks: make(map[string]mapper.Disk)}
+		for _, d := range s.Disks {
+			host.Disks[d.Name] = mappertest.NewDisk(d.Name, d.Sectors)
+		}
+		built, err := newTarget(context.Background(), host, specOf(s.Len, s.Args))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tg := built.(*target)
+		if got := tg.syncedUpTo() == done; got != synced {
+			t.Errorf("%q: in sync %t, want %t", rebuild, got, synced)
+		}
+		if err := tg.PreResume(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		tg.Resume()
+		if err := waitIdle(tg); err != nil {
+			t.Fatal(err)
+		}
+		if got := tg.letters(recover, &tg.members[1], true); got != "AaA" {
+			t.Errorf("%q: %s while member 1 is being filled", rebuild, got)
+		}
+		if got, err := tg.Status(context.Background(), false); err != nil || got != "raid1 3 AAA 256/256 idle 0 0 -" {
+			t.Errorf("%q: %s, %v", rebuild, got, err)
+		}
+		if err := stop(context.Background(), tg); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

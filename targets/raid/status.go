@@ -51,7 +51,7 @@ func (t *target) Status(context.Context, bool) (string, error) {
 	if s.last == check || s.action == check {
 		mismatches = s.mismatches
 	}
-	return fmt.Sprintf("%s %d %s %d/%d %s %d %d %s", name, g.members, t.letters(action, t.syncedUpTo() == done), min(synced, total), total, action, mismatches, offset, t.journal.letter()), nil
+	return fmt.Sprintf("%s %d %s %d/%d %s %d %d %s", name, g.members, t.letters(action, s.filling, t.syncedUpTo() == done), min(synced, total), total, action, mismatches, offset, t.journal.letter()), nil
 }
 
 // letter returns what status lines say of a journal, which may be nil.
@@ -67,8 +67,8 @@ func (j *journal) letter() string {
 	return "A"
 }
 
-// letters returns a letter for each member; inSync says that all of the array was in sync once.
-func (t *target) letters(action string, inSync bool) string {
+// letters returns a letter for each member; filling is the one that is being filled, and inSync says that all of the array was in sync once.
+func (t *target) letters(action string, filling *member, inSync bool) string {
 	var b strings.Builder
 	for i := range t.members {
 		switch m := &t.members[i]; {
@@ -76,7 +76,7 @@ func (t *target) letters(action string, inSync bool) string {
 			b.WriteByte('-')
 		case m.dead.Load():
 			b.WriteByte('D')
-		case action == resync, action == moves, action == frozen && !inSync, m.good.Load() != uint64(done):
+		case action == resync, action == moves, action == frozen && !inSync, m == filling, m.good.Load() != uint64(done):
 			b.WriteByte('a')
 		default:
 			b.WriteByte('A')

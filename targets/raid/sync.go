@@ -25,6 +25,7 @@ type syncState struct {
 	request    string             // check or repair, wanted by a message; "" if none
 	action     string             // what runs; "" if nothing
 	last       string             // what ran last
+	filling    *member            // what it fills, until all is durable
 	at         mapper.Sector      // how far it is
 	mismatches uint64             // sectors that the last check found
 	cancel     context.CancelFunc // stops what runs
@@ -148,7 +149,7 @@ func (t *target) act(ctx context.Context, action string) {
 	if err != nil && ctx.Err() == nil {
 		t.sync.last += " failed"
 	}
-	t.sync.action, t.sync.cancel = "", nil
+	t.sync.action, t.sync.filling, t.sync.cancel = "", nil, nil
 	if err == nil {
 		t.sync.at, t.sync.resumes = 0, false
 	}
@@ -322,6 +323,7 @@ func (t *target) rebuildMember(ctx context.Context, m *member) error {
 	p := t.newPace()
 	t.mu.Lock()
 	partial := m.partial
+	t.sync.filling = m
 	t.mu.Unlock()
 	for at := mapper.Sector(m.good.Load()); at < t.geo.dev; {
 		next := t.window(at, t.geo.dev)
