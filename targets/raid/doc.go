@@ -190,6 +190,7 @@
 //     raid6 of any layout as raid5_la, ls, ra and rs, raid5_n as raid6_ls_6, raid10 far of two as raid1, other sizes, and raid0 over anything.
 //   - A raid0 counts events on, so that a member that was left out cannot come back with old parity; the kernel's says 1, always.
 //   - After a crash the regions whose bits are set are resynced. The kernel does so only if it was resyncing already, and so leaves copies different.
+//   - A new array of which all parity and nothing else is to be rebuilt is in sync when that is done; the kernel resyncs it once more.
 //   - Members whose events, geometry or position do not fit are refused, each by name; the kernel takes members with old events as they are.
 //   - An array that lost more members than it can keeps serving what the others hold, and does not record the last failure. With a journal the kernel fails all I/O then;
 //     here what was half written stays readable (owed.go).

@@ -1,6 +1,10 @@
 package raid
 
-import "dmfs/mapper"
+import (
+	"slices"
+
+	"dmfs/mapper"
+)
 
 // A geometry says where the sectors of an array lie on its members.
 type geometry struct {
@@ -243,6 +247,14 @@ func (g *geometry) share(n mapper.Sector) mapper.Sector {
 		return n * g.copied() / mapper.Sector(g.members)
 	}
 	return n / mapper.Sector(g.data())
+}
+
+// onlyParity reports whether member m holds no data, as the last ones do in some layouts of parity. Without it an array is whole that was never in sync.
+func (g *geometry) onlyParity(m int) bool {
+	if g.parity == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(g.rows, func(r row) bool { return slices.Contains(r.data, m) })
 }
 
 // turn returns the sectors of a member after which the placement begins with another sector of the array: a row of chunks, or the rows with the copies of one.

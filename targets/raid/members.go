@@ -155,11 +155,11 @@ func (t *target) canRun() error {
 	if t.geo.level == 6 && t.geo.members < 4 || t.geo.level == 10 && !t.geo.check10() {
 		return mapper.BadArg("Failed to run raid array", "%d members cannot be a %s of this size", t.geo.members, t.cfg.typ.name)
 	}
-	missing, lacking := "", false
+	missing, lacking := "", false // of those with data
 	for i := range t.needed() {
 		if m := &t.members[i]; !m.inSync() {
 			missing += fmt.Sprintf(" %d", i)
-			lacking = true
+			lacking = lacking || !t.geo.onlyParity(i)
 		}
 	}
 	usable := func(m int) bool { return t.members[m].inSync() }

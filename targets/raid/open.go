@@ -436,8 +436,7 @@ func (t *target) assembleNew() error {
 			t.members[i].good.Store(0)
 		}
 	}
-	single := t.geo.level == 1 && t.lost() == t.geo.members-1 // the others are filled: there is nothing to compare it with
-	if !t.cfg.given["nosync"] && t.geo.level != 0 && t.geo.members > 1 && !single {
+	if !t.cfg.given["nosync"] && t.geo.level != 0 && t.geo.members > 1 && !t.rebuildsCopies() {
 		t.syncedTo = 0
 	}
 	if t.bitmap != nil {

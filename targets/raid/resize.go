@@ -65,6 +65,19 @@ func (t *target) rebuildsAll() bool {
 	return t.geo.parity > 0 && t.lost() == t.geo.parity && !t.lacksMember()
 }
 
+// rebuildsCopies reports whether all but one leg of a mirror, or all parity and nothing else, is to be rebuilt: what is there then has nothing to be compared with.
+func (t *target) rebuildsCopies() bool {
+	if t.geo.level == 1 {
+		return t.lost() == t.geo.members-1
+	}
+	for i := range t.needed() {
+		if !t.members[i].inSync() && !t.geo.onlyParity(i) {
+			return false
+		}
+	}
+	return t.rebuildsAll()
+}
+
 // alone reports whether one copy of a raid1 is left, so that there is nothing to compare it with: the others are filled when they come back.
 func (t *target) alone() bool {
 	left := 0
