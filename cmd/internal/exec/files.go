@@ -47,7 +47,7 @@ func (s *supervisor) open(c *call, dir, name, flags uint64) {
 	const exclusive = unix.O_CREAT | unix.O_EXCL
 	switch {
 	case !f.ours():
-		if flags&exclusive == unix.O_CREAT && flags&unix.O_NOFOLLOW == 0 {
+		if flags&exclusive == unix.O_CREAT && flags&unix.O_NOFOLLOW == 0 && !f.exists() {
 			s.place(c, dir, text)
 		}
 		s.pass(c)

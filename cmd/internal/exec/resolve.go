@@ -22,6 +22,9 @@ type file struct {
 // ours reports whether f is a node or a device.
 func (f *file) ours() bool { return f.node.mode != 0 }
 
+// exists reports whether there is a file at all.
+func (f *file) exists() bool { return f.st.Mode != 0 }
+
 func (f *file) block() bool { return f.node.mode == unix.S_IFBLK }
 
 func (f *file) close() {
