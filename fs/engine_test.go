@@ -165,10 +165,7 @@ func FuzzAnswer(f *testing.F) {
 		w.buf, err = e.takeLocked()
 		must(t, err)
 		e.t.mustControl(t, "create d 0 64 zero\n")
-		h, errno := e.t.openData(e.t.m.ByName("d"))
-		if errno != 0 {
-			t.Fatal(errno)
-		}
+		h := e.t.mustOpen(t, "d")
 		fh := e.t.handles.add(h)
 
 		msg := slices.Concat(make([]byte, inHeaderSize), rest[:min(len(rest), maxWrite)])

@@ -104,10 +104,7 @@ func TestReadsWaitTwice(t *testing.T) {
 	disk := mappertest.NewDisk("disk", 64)
 	tree := testTree(t, disk)
 	tree.mustControl(t, "create d 0 64 multipath 3 queue_if_no_path queue_mode bio 0 1 1 round-robin 0 1 1 disk 1\nmessage d 0 fail_path disk\nsuspend d\n")
-	h, errno := tree.openData(tree.m.ByName("d"))
-	if errno != 0 {
-		t.Fatal(errno)
-	}
+	h := tree.mustOpen(t, "d")
 	defer h.release()
 	k := newWire(t, tree)
 	fh := tree.handles.add(h)
@@ -147,10 +144,7 @@ func TestReadsWaitTwice(t *testing.T) {
 func TestWaitsEndWithMount(t *testing.T) {
 	tree := testTree(t)
 	tree.mustControl(t, "create d 0 64 zero\nsuspend d\n")
-	h, errno := tree.openData(tree.m.ByName("d"))
-	if errno != 0 {
-		t.Fatal(errno)
-	}
+	h := tree.mustOpen(t, "d")
 	defer h.release()
 	k := newWire(t, tree)
 	k.read(1, tree.handles.add(h), 512)
@@ -175,10 +169,7 @@ func TestInterruptTooEarly(t *testing.T) {
 func TestEager(t *testing.T) {
 	tree := testTree(t)
 	tree.mustControl(t, "create d 0 64 zero\nsuspend d\n")
-	h, errno := tree.openData(tree.m.ByName("d"))
-	if errno != 0 {
-		t.Fatal(errno)
-	}
+	h := tree.mustOpen(t, "d")
 	defer h.release()
 	k, eager := newEagerWire(t, tree)
 	k.statFS(1)

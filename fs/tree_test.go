@@ -36,6 +36,16 @@ func asker(t *testing.T) *caller {
 	return c
 }
 
+// mustOpen opens the file of a device.
+func (t *tree) mustOpen(tb testing.TB, name string) *dataHandle {
+	tb.Helper()
+	h, errno := t.openData(t.m.ByName(name))
+	if errno != 0 {
+		tb.Fatal(errno)
+	}
+	return h
+}
+
 func (t *tree) mustControl(tb testing.TB, commands string) {
 	tb.Helper()
 	_, err := control.NewSession(t.m, t.version).Write(context.Background(), []byte(commands))

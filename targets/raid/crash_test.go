@@ -151,10 +151,7 @@ func cutPower(t *testing.T, s mappertest.Setup, seed uint64, states int, between
 
 func crashStart(t *testing.T, s mappertest.Setup, power *mappertest.Power) *target {
 	t.Helper()
-	disks := make(map[string]mapper.Disk)
-	for _, d := range power.Disks() {
-		disks[d.DiskName()] = d
-	}
+	disks := disksOf(power)
 	tg, err := start(context.Background(), &mappertest.Host{Disks: disks}, s.Len, s.Args)
 	if err != nil {
 		t.Fatal(err)

@@ -60,10 +60,7 @@ func cutMD(t *testing.T, k mdKind, seed uint64, states int) {
 
 // survivedMD opens what a cut left.
 func survivedMD(s mappertest.Setup, c survivor) error {
-	disks := make(map[string]mapper.Disk)
-	for _, d := range c.power.Disks() {
-		disks[d.DiskName()] = d
-	}
+	disks := disksOf(c.power)
 	x, err := startMD(disks, s.Len, false, append([]string{"force"}, s.Args...)...)
 	if err == nil {
 		err = waitIdle(x.now.Load().target)

@@ -138,6 +138,23 @@ func (a *array) scrub() uint64 {
 	return a.tg.sync.mismatches
 }
 
+// agrees fails the test if a check finds anything.
+func (a *array) agrees() {
+	a.t.Helper()
+	if n := a.scrub(); n != 0 {
+		a.t.Errorf("a check finds %d sectors", n)
+	}
+}
+
+// disksOf returns disks by name.
+func disksOf(p *mappertest.Power) map[string]mapper.Disk {
+	disks := make(map[string]mapper.Disk)
+	for _, d := range p.Disks() {
+		disks[d.DiskName()] = d
+	}
+	return disks
+}
+
 // without returns the line without some members.
 func without(args []string, members int, lost []int) []string {
 	args = slices.Clone(args)

@@ -279,13 +279,6 @@ func cutReshape(t *testing.T, c change, seed uint64, states int) int {
 	for i := range may {
 		may[i] = []uint64{0}
 	}
-	disks := func(p *mappertest.Power) map[string]mapper.Disk {
-		m := make(map[string]mapper.Disk)
-		for _, d := range p.Disks() {
-			m[d.DiskName()] = d
-		}
-		return m
-	}
 	var mu sync.Mutex
 	var cuts []survivor
 	var requests, serial uint64
@@ -305,7 +298,7 @@ func cutReshape(t *testing.T, c change, seed uint64, states int) int {
 		cuts = append(cuts, survivor{power.Cut(seed + requests), now})
 	})
 	open := func(args []string) *target {
-		got, err := newTarget(ctx, &mappertest.Host{Disks: disks(power)}, mapper.Spec{Len: c.askLen, Args: args})
+		got, err := newTarget(ctx, &mappertest.Host{Disks: disksOf(power)}, mapper.Spec{Len: c.askLen, Args: args})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -358,7 +351,7 @@ func cutReshape(t *testing.T, c change, seed uint64, states int) int {
 	}
 	power.SetBefore(nil)
 	for i, cut := range cuts {
-		checkReshaped(t, c, disks(cut.power), cut.now, base, fmt.Sprintf("cut %d of %d", i, len(cuts)))
+		checkReshaped(t, c, disksOf(cut.power), cut.now, base, fmt.Sprintf("cut %d of %d", i, len(cuts)))
 	}
 	return len(cuts)
 }
@@ -427,9 +420,7 @@ func TestReshapeReload(t *testing.T) {
 				a.scribble(4)
 			}
 			a.tg.Resume()
-			if n := a.scrub(); n != 0 {
-				t.Errorf("a check finds %d sectors", n)
-			}
+			a.agrees()
 			a.check()
 			a.close()
 		})

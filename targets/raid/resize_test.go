@@ -242,14 +242,7 @@ func TestResizePowerCuts(t *testing.T) {
 			for _, d := range r.setup.Disks {
 				power.Disk(d.Name, d.Sectors)
 			}
-			disks := func(p *mappertest.Power) map[string]mapper.Disk {
-				m := make(map[string]mapper.Disk)
-				for _, d := range p.Disks() {
-					m[d.DiskName()] = d
-				}
-				return m
-			}
-			a := r.begin(t, disks(power))
+			a := r.begin(t, disksOf(power))
 			base := slices.Clone(a.want)
 			var cuts []*mappertest.Power
 			cut := func(_ *mappertest.Crash, q mapper.Request) {
@@ -277,7 +270,7 @@ func TestResizePowerCuts(t *testing.T) {
 			}
 			for i, cut := range cuts {
 				for _, length := range []mapper.Sector{r.less, r.setup.Len} {
-					b := &array{t: t, setup: r.setup, disks: disks(cut), want: base}
+					b := &array{t: t, setup: r.setup, disks: disksOf(cut), want: base}
 					b.setup.Len = r.less
 					b.openTo(length, r.setup.Args)
 					b.adopt()
@@ -299,14 +292,10 @@ func TestResizePowerCutsUnderLoad(t *testing.T) {
 			continue
 		}
 		power := new(mappertest.Power)
-		disks := make(map[string]mapper.Disk)
 		for _, d := range r.setup.Disks {
 			power.Disk(d.Name, d.Sectors)
 		}
-		for _, d := range power.Disks() {
-			disks[d.DiskName()] = d
-		}
-		a := r.begin(t, disks)
+		a := r.begin(t, disksOf(power))
 		a.resizeTo(r.setup.Len, r.setup.Args)
 		old := slices.Clone(a.want)
 		var cuts []*mappertest.Power

@@ -129,11 +129,8 @@ func TestResizeJournaledPowerCuts(t *testing.T) {
 			step := max(1, len(states)/mappertest.Cuts(12))
 			for k := i % step; k < len(states); k += step {
 				for _, length := range []mapper.Sector{r.less, r.setup.Len} {
-					b := &array{t: t, setup: r.setup, disks: make(map[string]mapper.Disk), want: slices.Clone(states[k].want)}
+					b := &array{t: t, setup: r.setup, disks: disksOf(states[k].power), want: slices.Clone(states[k].want)}
 					b.setup.Len = r.less
-					for _, d := range states[k].power.Disks() {
-						b.disks[d.DiskName()] = d
-					}
 					b.openTo(length, r.setup.Args)
 					b.adopt()
 					if t.Failed() {

@@ -146,10 +146,16 @@ func (b *bench) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// try runs a command and returns what it printed and its exit status. If it takes too long, or leaves behind who goes on printing, the test fails.
+// try runs a command and returns what it printed and its exit status.
 func (b *bench) try(name string, args ...string) (string, int) {
 	b.t.Helper()
-	cmd := b.command(name, args...)
+	return b.complete(b.command(name, args...))
+}
+
+// complete runs a command of the bench and returns what it printed and its exit status. If it takes too long, or leaves behind who goes on printing, the
+// test fails.
+func (b *bench) complete(cmd *exec.Cmd) (string, int) {
+	b.t.Helper()
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	must(b.t, cmd.Start())
@@ -161,10 +167,10 @@ func (b *bench) try(name string, args ...string) (string, int) {
 	err := cmd.Wait()
 	var exit *exec.ExitError
 	if !timer.Stop() {
-		b.t.Fatalf("%s %q: was killed after %v\n%s", name, args, patience, out.Bytes())
+		b.t.Fatalf("%q: was killed after %v\n%s", cmd.Args, patience, out.Bytes())
 	}
 	if err != nil && !errors.As(err, &exit) {
-		b.t.Fatalf("%s %q: %v", name, args, err)
+		b.t.Fatalf("%q: %v", cmd.Args, err)
 	}
 	return out.String(), cmd.ProcessState.ExitCode()
 }

@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 // feed runs a command with standard input and returns what it printed and its exit status.
@@ -19,18 +17,7 @@ func (b *bench) feed(stdin, name string, args ...string) (string, int) {
 	b.t.Helper()
 	cmd := b.command(name, args...)
 	cmd.Stdin = strings.NewReader(stdin)
-	timer := time.AfterFunc(patience, func() {
-		if cmd.Process != nil {
-			cmd.Process.Kill()
-		}
-	})
-	defer timer.Stop()
-	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		b.t.Fatal(err)
-	}
-	return string(out), cmd.ProcessState.ExitCode()
+	return b.complete(cmd)
 }
 
 // Options of cryptsetup: key derivations that cost nothing, and headers that do not waste room.
