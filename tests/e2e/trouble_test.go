@@ -107,6 +107,23 @@ func TestStaleOfUser(t *testing.T) {
 	b.run(program, "umount", b.mnt)
 }
 
+// A daemon that dies while it is asked leaves a stale mount like any other.
+func TestDiesWhenAsked(t *testing.T) {
+	b := newBench(t)
+	config := b.sample()
+	b.run(program, "mount", "--config", config, b.mnt)
+	for _, args := range [][]string{{"mount", "--config", config, b.mnt}, {"umount", b.mnt}} {
+		pid := b.daemon()
+		must(t, syscall.Kill(pid, syscall.SIGSTOP))
+		cmd, out := b.start(program, args...)
+		time.Sleep(100 * time.Millisecond) // should it take longer, the daemon is dead when it asks
+		must(t, syscall.Kill(pid, syscall.SIGKILL))
+		if err := cmd.Wait(); err != nil {
+			t.Fatalf("%q: %v\n%s", args, err, out)
+		}
+	}
+}
+
 // A loop device on a file of the mount is named, with what is mounted from it.
 func TestBusyLoop(t *testing.T) {
 	requireRoot(t)

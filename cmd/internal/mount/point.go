@@ -32,13 +32,16 @@ func look(ctx context.Context, point string) (*place, error) {
 	defer cancel()
 	mode, err := fileMode(ctx, p)
 	switch {
-	case errors.Is(err, unix.ENOTCONN):
+	case died(err):
 		if !mounted || m.Type != FSType {
 			return nil, fmt.Errorf("%s: the stale mount on it (%s) is none of dmfs: unmount it first: %w", p, orUnknown(m.Type), err)
 		}
 		return &place{path: p, stale: true}, nil
 	case mounted && m.Type == FSType:
-		return nil, alreadyMounted(ctx, m)
+		if err := alreadyMounted(ctx, m); !died(err) {
+			return nil, err
+		}
+		return &place{path: p, stale: true}, nil
 	case errors.Is(err, unix.ENOENT):
 		return nil, fmt.Errorf("mount point %s does not exist", p)
 	case err != nil:
@@ -64,13 +67,20 @@ func fileMode(ctx context.Context, p string) (uint32, error) {
 	}
 }
 
-// alreadyMounted is the error for a mount point on which a daemon serves.
+// died reports whether err is what a file system says whose daemon has died, or did so while it was asked.
+func died(err error) bool { return errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED) }
+
+// alreadyMounted is the error for a mount point on which a daemon serves, or for one whose daemon died amid the question.
 func alreadyMounted(ctx context.Context, m Mount) error {
 	by := "a dmfs that does not answer"
-	if v, err := version(ctx, m); err == nil {
+	v, err := version(ctx, m)
+	switch {
+	case err == nil:
 		by = fmt.Sprintf("dmfs, pid %d", v.PID)
-	} else if errors.Is(err, unix.EACCES) {
+	case errors.Is(err, unix.EACCES):
 		by = fmt.Sprintf("dmfs of user %d", m.UserID)
+	case died(err):
+		return err
 	}
 	return fmt.Errorf("%s is already mounted by %s: %w", m.Point, by, unix.EBUSY)
 }

@@ -33,12 +33,12 @@ func Unmount(ctx context.Context, point string, lazy bool, note func(string)) er
 	case m.Type != FSType:
 		return fmt.Errorf("%s: mounted there is %s, want a dmfs mount", p, m.Type)
 	}
-	if _, err := fileMode(ctx, p); errors.Is(err, unix.ENOTCONN) {
+	if _, err := fileMode(ctx, p); died(err) {
 		return unmountStale(p, note)
 	}
 	daemon, err := findDaemon(ctx, m)
 	if err != nil {
-		if errors.Is(err, unix.ENOTCONN) {
+		if died(err) {
 			return unmountStale(p, note) // it was about to die
 		}
 		if gone(m) {
