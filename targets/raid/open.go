@@ -379,7 +379,7 @@ func (t *target) assembleFound(ctx context.Context, found []loaded) error {
 		return err
 	}
 	if converts {
-		if err := t.takeover(&ref, found); err != nil {
+		if err := t.takeover(ref, found); err != nil {
 			return err
 		}
 		t.stale = true

@@ -67,7 +67,7 @@ func (t *target) beginReshape(ref *superblock) error {
 	if ref.dev != dev && !t.staleSizes(ref, dev) {
 		return reshapes("the array has %d sectors of each member, the table says %d", ref.dev, dev)
 	}
-	next.dev, next.array, next.reshape = dev, t.arrayOf(&next, before, dev), 0
+	next.dev, next.array, next.reshape = dev, next.arrayOf(before, dev), 0
 	if ref.synced < dev || ref.level == 10 && ref.synced < next.array {
 		return refuse("Convert request on recovering raid set prohibited", "let the resync finish first: it is at %d", ref.synced)
 	}
@@ -75,7 +75,7 @@ func (t *target) beginReshape(ref *superblock) error {
 	backwards := next.delta < 0 || next.delta == 0 && next.offset == 0
 	if backwards {
 		next.flags |= flagBackwards
-		next.array = min(next.array, t.arrayOf(&next, int(next.members), dev))
+		next.array = min(next.array, next.arrayOf(int(next.members), dev))
 		next.reshape = next.array
 	} else if next.offset > next.newOffset {
 		next.dev += next.offset - next.newOffset
@@ -114,8 +114,8 @@ func keepsCopies(s *superblock, layout uint32) error {
 }
 
 // arrayOf returns how many sectors an array of the level and copies of s has with that many members.
-func (t *target) arrayOf(s *superblock, members int, dev mapper.Sector) mapper.Sector {
-	return dev * mapper.Sector(max(0, members-t.geo.parity)) / max(1, copiesOf(s.level, s.layout))
+func (s *superblock) arrayOf(members int, dev mapper.Sector) mapper.Sector {
+	return dev * mapper.Sector(max(0, members-parityOf(s.level))) / max(1, copiesOf(s.level, s.layout))
 }
 
 // takeReshape begins or continues a reshape.
@@ -165,7 +165,7 @@ func (t *target) takeSpares(ref *superblock, found []loaded) error {
 			return nil
 		}
 	}
-	t.geo = newGeometry(t.geo.level, t.geo.layout, int(ref.members), parity, t.geo.chunk, t.geo.dev, t.arrayOf(ref, int(ref.members), t.geo.dev))
+	t.geo = newGeometry(t.geo.level, t.geo.layout, int(ref.members), parity, t.geo.chunk, t.geo.dev, ref.arrayOf(int(ref.members), t.geo.dev))
 	events := t.super.events
 	t.super = t.newSuper()
 	t.super.events = events
@@ -241,7 +241,7 @@ func (t *target) newReshape(s *superblock) (*reshape, error) {
 			return nil, reshapes("%d members of %d sectors: no such array", members, dev)
 		}
 		d := superblock{level: s.level, layout: layout, chunk: chunk, members: uint32(members), dev: dev}
-		d.array = t.arrayOf(&d, int(members), dev)
+		d.array = d.arrayOf(int(members), dev)
 		g, err := geometryOf(&d)
 		if err == nil && g.far > 1 && !g.offset {
 			err = errors.New("far copies lie where the length of the members says: they cannot be moved")
@@ -321,10 +321,10 @@ func (rs *reshape) noRoom(detail string, args ...any) error {
 // staleSizes reports whether s has the sizes that a reshape leaves, of an array with dev sectors of each member: the member's are
 // off by the room that there was, until Linux sets those of raid10 right, and after members were added the array's are the old ones.
 func (t *target) staleSizes(s *superblock, dev mapper.Sector) bool {
-	if s.level < 5 || s.level != t.geo.level || s.reshape != done || dev == 0 || s.members > maxMembers || int(s.members) <= t.geo.parity {
+	if s.level < 5 || s.reshape != done || dev == 0 || s.members > maxMembers || int(s.members) <= parityOf(s.level) {
 		return false
 	}
-	array, each := t.arrayOf(s, int(s.members), dev), copiesOf(s.level, s.layout)
+	array, each := s.arrayOf(int(s.members), dev), copiesOf(s.level, s.layout)
 	if s.dev < dev { // backwards
 		return s.array == array && s.offset == s.newOffset && s.offset >= dev-s.dev
 	}
@@ -333,6 +333,6 @@ func (t *target) staleSizes(s *superblock, dev mapper.Sector) bool {
 			return false
 		}
 	}
-	off := s.dev != dev && s.array != t.arrayOf(s, int(s.members), s.dev) || s.level == 10 && s.array < t.geo.array
+	off := s.dev != dev && s.array != s.arrayOf(int(s.members), s.dev) || s.level == 10 && s.array < t.geo.array
 	return off && s.array <= array && s.array*each%dev == 0 && (s.dev-dev)%2 == 0 && s.offset == s.newOffset
 }

@@ -33,7 +33,7 @@ func (t *target) resizes(s *superblock) bool {
 // syncBefore returns how many sectors the array of superblock s has to sync.
 func (t *target) syncBefore(s *superblock) mapper.Sector {
 	switch {
-	case s.level == 10 && (t.resizes(s) || t.asksReshape(s) || t.staleSizes(s, t.geo.dev)):
+	case s.level == 10 && !t.converts(s) && (t.resizes(s) || t.asksReshape(s) || t.staleSizes(s, t.geo.dev)):
 		return s.array // that a reshape grows by is synced when Linux 6.1 is done with it
 	case t.resizes(s):
 		return s.dev

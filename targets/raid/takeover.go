@@ -42,9 +42,11 @@ func (t *target) checkLegs(ref *superblock) error {
 	return nil
 }
 
-// takeover decides whether the array of ref can be what the table says. It changes nothing.
-func (t *target) takeover(ref *superblock, found []loaded) error {
+// takeover decides whether the array of super can be what the table says. It changes nothing.
+func (t *target) takeover(super superblock, found []loaded) error {
 	g := &t.geo
+	settled := t.settled(super)
+	ref := &settled
 	now := fmt.Sprintf("a %s of %d members", t.cfg.typ.name, g.members)
 	if ref.flags&flagReshape != 0 || ref.reshape != done {
 		return refuse("Can't takeover reshaping raid set", "let the reshape finish first")
@@ -81,7 +83,8 @@ func (t *target) holdsSame(l *loaded, i int) error {
 	if !l.ok || l.fresh {
 		return nil
 	}
-	old, err := geometryOf(&l.super)
+	super := t.settled(l.super)
+	old, err := geometryOf(&super)
 	if err != nil {
 		return mapper.BadArg(notPossible, "member %d: %v", i, err)
 	}
@@ -92,14 +95,30 @@ func (t *target) holdsSame(l *loaded, i int) error {
 	return nil
 }
 
+// settled returns s with the sizes that an array of the length of the table has, if it has those that a reshape leaves.
+func (t *target) settled(s superblock) superblock {
+	if t.staleSizes(&s, t.geo.dev) {
+		s.dev, s.array = t.geo.dev, s.arrayOf(int(s.members), t.geo.dev)
+	}
+	return s
+}
+
+// parityOf returns how many members' worth of parity arrays of a level have.
+func parityOf(level uint32) int {
+	switch level {
+	case 5:
+		return 1
+	case 6:
+		return 2
+	}
+	return 0
+}
+
 // geometryOf returns the geometry that a superblock describes.
 func geometryOf(s *superblock) (g geometry, err error) {
-	parity, least := 0, uint32(1)
-	switch s.level {
-	case 5:
-		parity, least = 1, 2
-	case 6:
-		parity, least = 2, 4
+	parity, least := parityOf(s.level), uint32(1)
+	if parity > 0 {
+		least = uint32(2 * parity)
 	}
 	known := s.level != 10 && typeOf(s.level, s.layout) != ""
 	if s.level == 10 {

@@ -234,3 +234,48 @@ func TestTakeoverPowerCuts(t *testing.T) {
 		}
 	}
 }
+
+// An array that was reshaped becomes one of another level at once, though its superblocks have sizes of the reshape.
+func TestTakeoverAfterReshape(t *testing.T) {
+	to := map[string][]string{
+		"grow5":     line("raid6_ls_6 16", "rebuild 4 region_size 64", 0, 1, 2, 3, 4),
+		"grow5by2":  line("raid6_n_6 16", "rebuild 5 region_size 64", 0, 1, 2, 3, 4, 5),
+		"grow2":     line("raid6_ls_6 16", "rebuild 3 region_size 64", 0, 1, 2, 3),
+		"layout2":   line("raid1 0", "region_size 64", 0, 1),
+		"shrink5":   line("raid6_ra_6 16", "rebuild 3 region_size 64", 0, 1, 2, 3),
+		"raid4":     line("raid0 16", "", 0, 1),
+		"layout6":   line("raid5_n 16", "region_size 64", 0, 1, 2, 3),
+		"grow10by2": line("raid0 32", "", 0, 2, 4),
+		"chunk10":   line("raid0 64", "", 0, 2),
+	}
+	for _, c := range reshapes4() {
+		args := to[c.name]
+		if args == nil {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			a := c.prepare(t, 43)
+			holds := min(c.array, c.after)
+			a.load(c.askLen, holds, c.ask)
+			a.close()
+			a.load(c.askLen, holds, c.run)
+			a.wait()
+			a.scribble(10)
+			a.close()
+			a.load(c.after, holds, args)
+			a.check()
+			a.wait()
+			a.setup.Len = c.after
+			a.want = append(a.want, make([]byte, (c.after-holds).Bytes())...)
+			if err := submit(a.tg, mapper.Request{Op: mapper.OpRead, Count: c.after, Data: a.want}); err != nil {
+				t.Fatal(err)
+			}
+			a.scribble(10)
+			a.check()
+			if a.tg.geo.level != 0 {
+				a.agrees()
+			}
+			a.close()
+		})
+	}
+}
