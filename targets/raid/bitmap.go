@@ -409,7 +409,7 @@ func (b *bitmap) encodeHeader() {
 		sleep: defaultSleep, behind: uint32(b.t.cfg.behind / 2),
 	}
 	if b.t.cfg.given["daemon_sleep"] {
-		h.sleep = uint32(b.t.cfg.sleep / 1000)
+		h.sleep = uint32(max(1, b.t.cfg.sleep/1000)) // of a bitmap that says 0, Linux makes no array
 	}
 	h.encode(b.image)
 }

@@ -163,6 +163,22 @@ func TestBadMembers(t *testing.T) {
 	}
 }
 
+// Linux 6.1 refuses an array whose bitmap says that the daemon sleeps no second; it makes such arrays itself.
+func TestDaemonSleeps(t *testing.T) {
+	for ms, want := range map[string]uint32{"1": 1, "999": 1, "2500": 2, "60000": 60} {
+		a := newArray(t, disksFor(2, 512, 512, line("raid1 0", "region_size 16 daemon_sleep "+ms, 0, 1)), 5, true)
+		a.close()
+		b := make([]byte, 512)
+		r := mapper.Request{Op: mapper.OpRead, Start: mapper.SectorsOf(superBlock), Count: 1, Data: b}
+		if err := a.disks["7:0"].Submit(context.Background(), r); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := decodeBitmap(b); err != nil || s.sleep != want {
+			t.Errorf("daemon_sleep %s: %d seconds, want %d (%v)", ms, s.sleep, want, err)
+		}
+	}
+}
+
 // The layouts of raid10: copies of a sector are on different members, and holds is the inverse of copies.
 func TestLayout10(t *testing.T) {
 	for n := 2; n <= 9; n++ {
