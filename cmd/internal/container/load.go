@@ -17,9 +17,9 @@ import (
 )
 
 // load makes the devices of a plan in the mount on dir, all or none.
-func (p *plan) load(dir string, key []byte) error {
+func (p *plan) load(dir string, keys []openedKey) error {
 	for i, d := range p.Devices {
-		if err := d.create(dir, key); err != nil {
+		if err := d.create(dir, keys); err != nil {
 			for i--; i >= 0; i-- {
 				err = errors.Join(err, remove(dir, p.Devices[i].Name, false))
 			}
@@ -29,28 +29,28 @@ func (p *plan) load(dir string, key []byte) error {
 	return nil
 }
 
-// create makes one device. The command has the key and is in memory for secrets.
-func (d *device) create(dir string, key []byte) error {
+// create makes one device. The command has the keys and is in memory for secrets.
+func (d *device) create(dir string, keys []openedKey) error {
 	begin := "create " + mapper.QuoteArg(d.Name) + " " + mapper.QuoteArg("uuid="+d.UUID)
 	if d.ReadOnly {
 		begin += " ro"
 	}
-	parts := []string{begin + " {\n"}
+	parts := []part{{text: begin + " {\n"}}
 	for _, l := range d.Lines {
-		parts = append(parts, strconv.FormatUint(uint64(l.Spec.Start), 10)+" "+strconv.FormatUint(uint64(l.Spec.Len), 10)+" "+l.Spec.Type)
+		parts = append(parts, part{text: strconv.FormatUint(uint64(l.Spec.Start), 10) + " " + strconv.FormatUint(uint64(l.Spec.Len), 10) + " " + l.Spec.Type})
 		for i, a := range l.Spec.Args {
 			switch {
 			case i == 1 && l.Null:
-				parts = append(parts, " "+noKey)
+				parts = append(parts, part{text: " " + noKey})
 			case i == 1 && l.Keyed:
-				parts = append(parts, " ", keyHere)
+				parts = append(parts, part{text: " "}, part{key: keys[l.Key].secret.Bytes})
 			}
-			parts = append(parts, " "+mapper.QuoteArg(a))
+			parts = append(parts, part{text: " " + mapper.QuoteArg(a)})
 		}
-		parts = append(parts, "\n")
+		parts = append(parts, part{text: "\n"})
 	}
-	parts = append(parts, "}\n")
-	command, err := join(parts, key)
+	parts = append(parts, part{text: "}\n"})
+	command, err := join(parts)
 	if err != nil {
 		return err
 	}
@@ -61,14 +61,17 @@ func (d *device) create(dir string, key []byte) error {
 	return nil
 }
 
-// keyHere stands for the key's digits. It is no text that a word of a table can be.
-const keyHere = "\x00"
+// A part of a command is a text, or else the digits of a key.
+type part struct {
+	text string
+	key  []byte
+}
 
-// join puts parts and the key together in memory for secrets.
-func join(parts []string, key []byte) (*luks.Secret, error) {
+// join puts the parts of a command together in memory for secrets.
+func join(parts []part) (*luks.Secret, error) {
 	n := 0
 	for _, p := range parts {
-		n += len(p) + 2*len(key) + 1
+		n += len(p.text) + max(hex.EncodedLen(len(p.key)), len(noKey))
 	}
 	s, err := luks.NewSecret(n)
 	if err != nil {
@@ -77,12 +80,12 @@ func join(parts []string, key []byte) (*luks.Secret, error) {
 	at := 0
 	for _, p := range parts {
 		switch {
-		case p != keyHere:
-			at += copy(s.Bytes[at:], p)
-		case len(key) == 0:
+		case p.text != "":
+			at += copy(s.Bytes[at:], p.text)
+		case len(p.key) == 0:
 			at += copy(s.Bytes[at:], noKey)
 		default:
-			at += hex.Encode(s.Bytes[at:], key)
+			at += hex.Encode(s.Bytes[at:], p.key)
 		}
 	}
 	s.Bytes = s.Bytes[:at]

@@ -43,7 +43,7 @@ func openMembers(ctx context.Context, env Env, o Options, data *disk) (found boo
 	if err != nil {
 		return true, err
 	}
-	return true, p.finish(env, o, mnt, nil, -1, 0)
+	return true, p.finish(env, o, mnt, nil)
 }
 
 // planMembers makes the plan of an array. What is not whole is read-only, unless told.

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -102,7 +100,7 @@ func openVerity(ctx context.Context, env Env, o Options, data *disk) error {
 	if err != nil {
 		return err
 	}
-	return p.finish(env, o, mnt, nil, -1, 0)
+	return p.finish(env, o, mnt, nil)
 }
 
 func openLUKS(ctx context.Context, env Env, o Options, data *disk) error {
@@ -136,22 +134,21 @@ func openLUKS(ctx context.Context, env Env, o Options, data *disk) error {
 	if err != nil {
 		return err
 	}
-	n := h.KeySegment()
-	if !p.keyed() || o.Print && !o.ShowKeys && !o.Test {
-		return p.finish(env, o, mnt, nil, -1, h.KeySize(n))
+	if h.Keys() == 0 || o.Print && !o.ShowKeys && !o.Test {
+		return p.finish(env, o, mnt, unopened(h))
 	}
-	key, slot, err := getKey(ctx, env, h, n, from, o)
+	keys, err := getKeys(ctx, env, h, from, o)
 	if err != nil {
 		return err
 	}
-	defer key.Release()
+	defer release(keys)
 	if o.Test {
 		return nil
 	}
-	if weak := key.Weakness(); weak != nil {
+	if weak := keys[0].secret.Weakness(); weak != nil {
 		env.Complain(weak)
 	}
-	return p.finish(env, o, mnt, key.Bytes, slot, len(key.Bytes))
+	return p.finish(env, o, mnt, keys)
 }
 
 // readHeader reads the header and refuses what cannot be opened.
@@ -171,122 +168,6 @@ func readHeader(from *disk, o Options) (*luks.Header, error) {
 	return h, nil
 }
 
-// getKey gets the volume key of segment n and the number of the slot that it came from, negative for none.
-func getKey(ctx context.Context, env Env, h *luks.Header, n int, from *disk, o Options) (*luks.Secret, int, error) {
-	if o.VolumeKey != "" {
-		return readVolumeKey(ctx, h, n, o)
-	}
-	tries := max(o.Key.Tries, 1)
-	for {
-		passphrase, again, err := o.Key.passphrase(ctx, env.Stdin, env.Stderr, from.name)
-		if err != nil {
-			return nil, 0, err
-		}
-		key, slot, err := unlock(ctx, env, h, n, from, passphrase, o.Slot)
-		if tries--; again && tries > 0 && errors.Is(err, luks.ErrPassphrase) {
-			env.Complain(err)
-			continue
-		}
-		return key, slot, err
-	}
-}
-
-func readVolumeKey(ctx context.Context, h *luks.Header, n int, o Options) (*luks.Secret, int, error) {
-	source := KeySource{File: o.VolumeKey, FileSize: int64(h.KeySize(n)), FD: -1}
-	key, err := source.readFile(nil)
-	if err == nil {
-		err = h.Check(ctx, n, key.Bytes)
-	}
-	if err != nil {
-		key.Release()
-		if errors.Is(err, luks.ErrPassphrase) {
-			err = errors.New("that is not the volume key")
-		}
-		return nil, 0, failure(Failed, "%s: %w", o.VolumeKey, err)
-	}
-	return key, -1, nil
-}
-
-// unlock opens a slot. The passphrase is wiped.
-func unlock(ctx context.Context, env Env, h *luks.Header, n int, from *disk, passphrase *luks.Secret, slot int) (*luks.Secret, int, error) {
-	type result struct {
-		key  *luks.Secret
-		slot int
-		err  error
-	}
-	u := luks.UnlockOptions{Slot: slot, Segment: n, Memory: availableMemory()}
-	show, hide := progress(env.Stderr)
-	u.Trying = show
-	done := make(chan result, 1)
-	go func() { // Argon2 does not look at ctx
-		defer passphrase.Release()
-		key, slot, err := h.Unlock(ctx, from, passphrase.Bytes, u)
-		done <- result{key, slot, err}
-	}()
-	defer hide()
-	select {
-	case r := <-done:
-		return r.key, r.slot, r.err
-	case <-ctx.Done():
-		return nil, 0, errors.New("interrupted")
-	}
-}
-
-// progress returns what shows on a terminal which slot is tried, and for how long, and what takes that away.
-func progress(w io.Writer) (show func(slot int), hide func()) {
-	f, ok := w.(*os.File)
-	if !ok || !isTerminal(f) {
-		return nil, func() {}
-	}
-	slots, end, gone := make(chan int), make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(gone)
-		slot, begun, shown := -1, time.Now(), false
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		for {
-			select {
-			case slot = <-slots:
-				begun = time.Now()
-			case <-tick.C:
-				if slot >= 0 {
-					fmt.Fprintf(f, "\rtrying key slot %d, %d s\x1b[K", slot, int(time.Since(begun).Seconds()))
-					shown = true
-				}
-			case <-end:
-				if shown {
-					fmt.Fprint(f, "\r\x1b[K")
-				}
-				return
-			}
-		}
-	}()
-	show = func(slot int) {
-		select {
-		case slots <- slot:
-		case <-gone:
-		}
-	}
-	return show, func() { close(end); <-gone }
-}
-
-// availableMemory returns how many bytes of memory can be had, 0 if that is not known.
-func availableMemory() uint64 {
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "MemAvailable:"); ok {
-			n, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 54)
-			if err == nil {
-				return n << 10
-			}
-		}
-	}
-	return 0
-}
-
 // mount returns the mount that the plan is to be loaded into, "" if it is not to be loaded.
 func (p *plan) mount(env Env, o Options, data *disk) (string, error) {
 	if o.Print || o.Test {
@@ -300,16 +181,23 @@ func (p *plan) mount(env Env, o Options, data *disk) (string, error) {
 }
 
 // finish loads the plan into the mount, if there is one, and prints it.
-func (p *plan) finish(env Env, o Options, mnt string, key []byte, slot, size int) error {
+func (p *plan) finish(env Env, o Options, mnt string, keys []openedKey) error {
 	if mnt != "" {
-		if err := p.load(mnt, key); err != nil {
+		if err := p.load(mnt, keys); err != nil {
 			return err
 		}
 	}
-	shown := shownKey(key, size, o.ShowKeys)
+	var shown []string
+	var slots []int
+	for _, k := range keys {
+		shown = append(shown, k.shown(o.ShowKeys))
+		if k.slot >= 0 {
+			slots = append(slots, k.slot)
+		}
+	}
 	switch {
 	case o.JSON:
-		return p.printJSON(env.Stdout, shown, slot)
+		return p.printJSON(env.Stdout, shown, slots)
 	case o.Print:
 		return p.printText(env.Stdout, shown)
 	}

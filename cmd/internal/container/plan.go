@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -32,6 +31,7 @@ type device struct {
 type line struct {
 	Spec        mapper.Spec
 	Keyed, Null bool
+	Key         int // the number of the volume key, if Keyed
 }
 
 // activation are the flags with which devices are made; the header may have some, the command line others.
@@ -146,7 +146,7 @@ func (l *line) crypt(s luks.Segment, disk string, at mapper.Sector, a activation
 	if s.SectorSize != mapper.SectorSize {
 		options = append(options, "sector_size:"+strconv.Itoa(s.SectorSize))
 	}
-	l.Keyed, l.Null = true, strings.HasPrefix(cipher, "cipher_null-")
+	l.Keyed, l.Null, l.Key = true, strings.HasPrefix(cipher, "cipher_null-"), s.Key
 	l.Spec.Type = "crypt"
 	l.Spec.Args = []string{cipher, strconv.FormatUint(s.IVTweak, 10), disk, sectorText(at)}
 	if len(options) > 0 {
@@ -253,11 +253,4 @@ func planIntegrity(h *luks.Header, s luks.Segment, data *disk, name string, read
 		Name: name, UUID: deviceUUID("INTEGRITY", h.UUID, name), ReadOnly: readOnly,
 		Lines: []line{{Spec: mapper.Spec{Len: length, Type: "integrity", Args: args}}},
 	}, nil
-}
-
-// keyed reports whether a table of the plan has a key.
-func (p *plan) keyed() bool {
-	return slices.ContainsFunc(p.Devices, func(d device) bool {
-		return slices.ContainsFunc(d.Lines, func(l line) bool { return l.Keyed })
-	})
 }

@@ -28,10 +28,10 @@ func memory(sectors int64, content []byte) *disk {
 }
 
 // lines returns the tables of a plan as they are printed, and the uuids.
-func lines(t *testing.T, p *plan, key string) (tables, uuids []string) {
+func lines(t *testing.T, p *plan, keys ...string) (tables, uuids []string) {
 	t.Helper()
 	var b bytes.Buffer
-	if err := p.printText(&b, key); err != nil {
+	if err := p.printText(&b, keys); err != nil {
 		t.Fatal(err)
 	}
 	for _, d := range p.Devices {
@@ -230,12 +230,12 @@ func TestIntegrity(t *testing.T) {
 // The command has the key where it belongs.
 func TestJoin(t *testing.T) {
 	key, _ := hex.DecodeString("00ff10")
-	s, err := join([]string{"a ", keyHere, " b\n"}, key)
+	s, err := join([]part{{text: "a "}, {key: key}, {text: " b\n"}})
 	if err != nil || string(s.Bytes) != "a 00ff10 b\n" {
 		t.Errorf("%q, %v", s.Bytes, err)
 	}
 	s.Release()
-	if s, err = join([]string{"a ", keyHere}, nil); err != nil || string(s.Bytes) != "a -" {
+	if s, err = join([]part{{text: "a "}, {}}); err != nil || string(s.Bytes) != "a -" {
 		t.Errorf("%q, %v", s.Bytes, err)
 	}
 	s.Release()

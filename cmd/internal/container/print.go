@@ -14,8 +14,9 @@ import (
 type document struct {
 	Type    string           `json:"type"` // "LUKS1", "LUKS2", "VERITY"
 	UUID    string           `json:"uuid"`
-	KeySlot *int             `json:"key_slot,omitempty"` // that was opened
-	Devices []documentDevice `json:"devices"`            // in the order they are made
+	KeySlot *int             `json:"key_slot,omitempty"`  // that was opened; of two keys that of the first
+	Slots   []int            `json:"key_slots,omitempty"` // all that were, of two keys
+	Devices []documentDevice `json:"devices"`             // in the order they are made
 }
 
 type documentDevice struct {
@@ -33,10 +34,10 @@ type documentLine struct {
 }
 
 // printText prints the tables as `dmsetup table` does.
-func (p *plan) printText(w io.Writer, key string) error {
+func (p *plan) printText(w io.Writer, keys []string) error {
 	for _, d := range p.Devices {
 		for _, l := range d.Lines {
-			if _, err := fmt.Fprintf(w, "%s: %d %d %s %s\n", d.Name, l.Spec.Start, l.Spec.Len, l.Spec.Type, l.params(key)); err != nil {
+			if _, err := fmt.Fprintf(w, "%s: %d %d %s %s\n", d.Name, l.Spec.Start, l.Spec.Len, l.Spec.Type, l.params(keys)); err != nil {
 				return err
 			}
 		}
@@ -44,16 +45,19 @@ func (p *plan) printText(w io.Writer, key string) error {
 	return nil
 }
 
-// printJSON prints the plan. slot is that which was opened, negative for none.
-func (p *plan) printJSON(w io.Writer, key string, slot int) error {
+// printJSON prints the plan. slots are those that were opened.
+func (p *plan) printJSON(w io.Writer, keys []string, slots []int) error {
 	doc := document{Type: p.Kind, UUID: p.UUID}
-	if slot >= 0 {
-		doc.KeySlot = &slot
+	if len(slots) > 0 {
+		doc.KeySlot = &slots[0]
+	}
+	if len(slots) > 1 {
+		doc.Slots = slots
 	}
 	for _, d := range p.Devices {
 		made := documentDevice{Name: d.Name, UUID: d.UUID, ReadOnly: d.ReadOnly}
 		for _, l := range d.Lines {
-			made.Table = append(made.Table, documentLine{l.Spec.Start, l.Spec.Len, l.Spec.Type, l.params(key)})
+			made.Table = append(made.Table, documentLine{l.Spec.Start, l.Spec.Len, l.Spec.Type, l.params(keys)})
 		}
 		doc.Devices = append(doc.Devices, made)
 	}
@@ -62,15 +66,15 @@ func (p *plan) printJSON(w io.Writer, key string, slot int) error {
 	return out.Encode(doc)
 }
 
-// params returns the arguments with key, in digits, where it goes.
-func (l *line) params(key string) string {
+// params returns the arguments with the key, in digits, where it goes.
+func (l *line) params(keys []string) string {
 	words := make([]string, 0, len(l.Spec.Args)+1)
 	for i, a := range l.Spec.Args {
 		switch {
 		case i == 1 && l.Null:
 			words = append(words, noKey)
 		case i == 1 && l.Keyed:
-			words = append(words, key)
+			words = append(words, keys[l.Key])
 		}
 		words = append(words, quoted(a))
 	}
@@ -85,13 +89,13 @@ func quoted(word string) string {
 	return mapper.QuoteArg(word)
 }
 
-// shownKey returns the key as it is printed: zeroes unless show, and - if there is none.
-func shownKey(key []byte, size int, show bool) string {
+// shown returns the key as it is printed: zeroes unless show, and - if there is none.
+func (k *openedKey) shown(show bool) string {
 	switch {
-	case show && len(key) > 0:
-		return hex.EncodeToString(key)
-	case size > 0:
-		return strings.Repeat("00", size)
+	case show && k.secret != nil && len(k.secret.Bytes) > 0:
+		return hex.EncodeToString(k.secret.Bytes)
+	case k.size > 0:
+		return strings.Repeat("00", k.size)
 	}
 	return noKey
 }

@@ -167,7 +167,7 @@ func opened(t *testing.T, disk []byte, slot int) *Header {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, got, err := h.Unlock(context.Background(), r, []byte(testPassphrase), UnlockOptions{Slot: -1, Segment: h.KeySegment()})
+	key, got, err := h.Unlock(context.Background(), r, []byte(testPassphrase), UnlockOptions{Slot: -1})
 	if err != nil || got != slot || !slices.Equal(key.Bytes, testKey()) {
 		t.Fatalf("slot %d, %v; want slot %d and its key", got, err, slot)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"dmfs/mapper"
 	"dmfs/targets/crypt"
@@ -36,6 +37,7 @@ type Header struct {
 	Requirements []string
 
 	digests map[string]*digest
+	keys    []string // the digests of the volume keys, by the numbers of the keys
 }
 
 // A Segment is a range of the data disk.
@@ -46,6 +48,7 @@ type Segment struct {
 	IVTweak    uint64        // in sectors, added to the numbers of sectors before they become IVs
 	Cipher     string        // as in "aes-xts-plain64"
 	SectorSize int           // bytes
+	Key        int           // the number of its volume key, less than Header.Keys; negative if it has none
 	Integrity  *Integrity    // nil if the data is not authenticated
 
 	digest string
@@ -84,10 +87,10 @@ type digest struct {
 
 // UnlockOptions say how to open a slot.
 type UnlockOptions struct {
-	Slot    int            // only this one; negative: all, except those of priority 0
-	Memory  uint64         // bytes that a key derivation may take, 0 if it is not known
-	Trying  func(slot int) // called before each, unless nil
-	Segment int            // whose key is wanted
+	Slot   int            // only this one; negative: all, except those of priority 0
+	Memory uint64         // bytes that a key derivation may take, 0 if it is not known
+	Trying func(slot int) // called before each, unless nil
+	Key    int            // the number of the volume key that is wanted
 }
 
 // Read reads and checks the header that begins r, of which size bytes may be read. It returns ErrNone if there is none, and for
@@ -155,7 +158,10 @@ func (h *Header) unusable() string {
 
 // candidates returns the slots to try: those preferred, then the others.
 func (h *Header) candidates(o UnlockOptions) []*Slot {
-	want := h.Segments[o.Segment].digest
+	if o.Key >= len(h.keys) {
+		return nil
+	}
+	want := h.keys[o.Key]
 	var found []*Slot
 	for _, priority := range []int{2, 1, 0} {
 		for i := range h.Slots {
@@ -230,9 +236,9 @@ func (s *Slot) newCipher(key []byte) (*crypt.Sectors, error) {
 	return c, nil
 }
 
-// Check tells whether key is the volume key of segment n: ErrPassphrase if it is not.
+// Check tells whether key is the volume key number n: ErrPassphrase if it is not.
 func (h *Header) Check(ctx context.Context, n int, key []byte) error {
-	return h.check(ctx, h.Segments[n].digest, key)
+	return h.check(ctx, h.keys[n], key)
 }
 
 func (h *Header) check(ctx context.Context, name string, key []byte) error {
@@ -250,10 +256,25 @@ func (h *Header) check(ctx context.Context, name string, key []byte) error {
 	return nil
 }
 
-// KeySize returns the bytes of the volume key of segment n as its slots say, 0 if there are none.
+// Keys returns how many volume keys the container has: one, none if nothing is encrypted.
+func (h *Header) Keys() int { return len(h.keys) }
+
+// number gives s the number of its volume key.
+func (h *Header) number(s *Segment) {
+	s.Key = -1
+	if s.digest == "" {
+		return
+	}
+	if s.Key = slices.Index(h.keys, s.digest); s.Key < 0 {
+		s.Key = len(h.keys)
+		h.keys = append(h.keys, s.digest)
+	}
+}
+
+// KeySize returns the bytes of the volume key number n as its slots say, 0 if there are none.
 func (h *Header) KeySize(n int) int {
 	for i := range h.Slots {
-		if h.Slots[i].digest == h.Segments[n].digest {
+		if h.Slots[i].digest == h.keys[n] {
 			return h.Slots[i].KeySize
 		}
 	}

@@ -88,7 +88,7 @@ func readLUKS1(b []byte, size int64) (*Header, error) {
 	if d.iterations == 0 {
 		return nil, fmt.Errorf("LUKS1 header: digest with 0 iterations")
 	}
-	h.digests = map[string]*digest{digest1: d}
+	h.digests, h.keys = map[string]*digest{digest1: d}, []string{digest1}
 	if err := h.readSlots1(b, Slot{
 		KeySize: int(keyBytes), Priority: 1, cipher: cipher + "-" + mode, areaKeySize: int(keyBytes), stripes: stripes, afHash: hash,
 		kdf: kdf{kind: "pbkdf2", hash: hash}, digest: digest1,

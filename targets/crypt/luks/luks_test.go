@@ -337,10 +337,12 @@ func fuzzed(t *testing.T, disk []byte) {
 	_ = h.MayOpen() // whatever it says, nothing below may break
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	for _, slot := range []int{-1, 0, 3} {
-		key, _, err := h.Unlock(ctx, r, []byte(testPassphrase), UnlockOptions{Slot: slot, Segment: h.KeySegment(), Memory: 1 << 20})
-		if err == nil {
-			key.Release()
+	for n := range h.Keys() {
+		for _, slot := range []int{-1, 0, 3} {
+			key, _, err := h.Unlock(ctx, r, []byte(testPassphrase), UnlockOptions{Slot: slot, Key: n, Memory: 1 << 20})
+			if err == nil {
+				key.Release()
+			}
 		}
 	}
 }

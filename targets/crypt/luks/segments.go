@@ -27,6 +27,7 @@ func (m *metadata) readSegments() error {
 		case backups > 0:
 			return fmt.Errorf("segments/%d: it stands behind one of a reencryption", n)
 		}
+		m.h.number(&s)
 		m.h.Segments = append(m.h.Segments, s)
 		return nil
 	})
@@ -161,7 +162,7 @@ func (h *Header) MayOpen() error {
 			return fmt.Errorf("segment %d is of type %.32q: crypt and linear are known", n, s.Type)
 		case s.Type == "crypt" && !printable(s.Cipher):
 			return fmt.Errorf("segment %d: cipher %.64q", n, s.Cipher)
-		case s.Type == "crypt" && s.digest != h.Segments[h.KeySegment()].digest:
+		case s.Key > 0:
 			return fmt.Errorf("segment %d has another key than the one before, as while it is reencrypted", n)
 		case s.Integrity != nil && len(h.Segments) > 1:
 			return fmt.Errorf("segment %d is authenticated and not the only one", n)
@@ -179,9 +180,4 @@ func unmet(r string) error {
 		return fmt.Errorf("the container uses what only the kernel and the drive can do (requirement %.64q)", r)
 	}
 	return fmt.Errorf("the container has the requirement %.64q, which is not known here: a newer cryptsetup made it", r)
-}
-
-// KeySegment returns the number of the first segment that has a key, 0 if none has.
-func (h *Header) KeySegment() int {
-	return max(0, slices.IndexFunc(h.Segments, func(s Segment) bool { return s.Type == "crypt" }))
 }
