@@ -79,7 +79,8 @@ dmfs open [OPTION…] MEMBER… NAME
 
 Maps the container on DATA as NAME: a LUKS1 or LUKS2 container of cryptsetup, or a verity image of veritysetup by its superblock; or the array of
 Linux software RAID (md) that the members are of, in whatever order. Disks are files, block devices, files of mapped devices, or URIs of network disks. The passphrase is asked for on a terminal; without one it is the first
-line of standard input.
+line of standard input. A LUKS2 container that is being reencrypted is mapped as it is, if its state is authentic; one that was interrupted
+while data was written is --readonly until cryptsetup repair has recovered it.
 
   -M, --type TYPE       luks, luks1, luks2, verity or md; found out if not given
   --header FILE         the header, if it is not on DATA

@@ -100,6 +100,9 @@ func unlockAll(ctx context.Context, h *luks.Header, from *disk, passphrase []byt
 		key, slot, err := h.Unlock(ctx, from, passphrase, u)
 		if err != nil {
 			release(keys)
+			if u.Key > 0 && errors.Is(err, luks.ErrPassphrase) {
+				err = fmt.Errorf("%w: it opens one of two volume keys, which the container has while it is reencrypted", luks.ErrPassphrase)
+			}
 			return nil, err
 		}
 		keys = append(keys, openedKey{key, slot, len(key.Bytes)})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -138,10 +139,10 @@ func (p *plan) checkFree(dir, data string) error {
 		}
 	}
 	for _, d := range devices {
-		for _, dep := range d.Deps {
-			if dep.Path == data && strings.HasPrefix(d.UUID, "CRYPT-") && strings.Contains(d.UUID, "-"+strings.ReplaceAll(p.UUID, "-", "")+"-") {
-				return failure(Occupied, "%s is open already, as %s", data, d.Name)
-			}
+		same := strings.HasPrefix(d.UUID, "CRYPT-") && strings.Contains(d.UUID, "-"+strings.ReplaceAll(p.UUID, "-", "")+"-")
+		onData := slices.ContainsFunc(d.Deps, func(dep control.Dep) bool { return dep.Path == data })
+		if same && (onData || p.Moving) {
+			return failure(Occupied, "%s is open already, as %s", data, d.Name)
 		}
 	}
 	return nil

@@ -116,6 +116,12 @@ func openLUKS(ctx context.Context, env Env, o Options, data *disk) error {
 	if err != nil {
 		return err
 	}
+	if h.Interrupted() {
+		if err := h.Resolve(ctx, from, data); err != nil {
+			return fmt.Errorf("%s: %w", from.name, err)
+		}
+		env.Complain(errors.New("its reencryption was interrupted: the data is read as cryptsetup repair will leave it, and nothing is repaired"))
+	}
 	for _, note := range h.Notes {
 		env.Complain(errors.New(note))
 	}
@@ -126,7 +132,7 @@ func openLUKS(ctx context.Context, env Env, o Options, data *disk) error {
 		}
 		env.Complain(fmt.Errorf("the header asks for the flag %.64q, which changes nothing here", f))
 	}
-	p, err := planLUKS(h, data, o.Name, o.ReadOnly, o.Activation)
+	p, err := planLUKS(h, data, from, o.Name, o.ReadOnly, o.Activation)
 	if err != nil {
 		return fmt.Errorf("%s: %w", from.name, err)
 	}
@@ -135,6 +141,9 @@ func openLUKS(ctx context.Context, env Env, o Options, data *disk) error {
 		return err
 	}
 	if h.Keys() == 0 || o.Print && !o.ShowKeys && !o.Test {
+		if h.Reencryption != nil {
+			env.Complain(errors.New("the container is being reencrypted, and nobody checked its state, for want of the keys"))
+		}
 		return p.finish(env, o, mnt, unopened(h))
 	}
 	keys, err := getKeys(ctx, env, h, from, o)
@@ -142,6 +151,9 @@ func openLUKS(ctx context.Context, env Env, o Options, data *disk) error {
 		return err
 	}
 	defer release(keys)
+	if err := authenticate(ctx, h, from, keys); err != nil {
+		return fmt.Errorf("%s: %w", from.name, err)
+	}
 	if o.Test {
 		return nil
 	}
@@ -149,6 +161,21 @@ func openLUKS(ctx context.Context, env Env, o Options, data *disk) error {
 		env.Complain(weak)
 	}
 	return p.finish(env, o, mnt, keys)
+}
+
+// authenticate checks how far a reencryption is, if there is one: nobody else has made it up, and nobody went on with it since the header was read.
+func authenticate(ctx context.Context, h *luks.Header, from *disk, keys []openedKey) error {
+	if h.Reencryption == nil {
+		return nil
+	}
+	secrets := make([]*luks.Secret, len(keys))
+	for n, k := range keys {
+		secrets[n] = k.secret
+	}
+	if err := h.Authenticate(ctx, secrets); err != nil {
+		return err
+	}
+	return h.Unchanged(from, from.size)
 }
 
 // readHeader reads the header and refuses what cannot be opened.
@@ -162,8 +189,11 @@ func readHeader(from *disk, o Options) (*luks.Header, error) {
 	case o.Header == "" && h.Segments[0].Offset == 0:
 		return nil, fmt.Errorf("%s: it is a header without data: give the disk with the data as DATA, and this with --header", from.name)
 	}
-	if err := h.MayOpen(); err != nil {
+	if err := h.MayOpen(o.ReadOnly || o.Test); err != nil {
 		return nil, fmt.Errorf("%s: %w", from.name, err)
+	}
+	if h.Keys() > 1 && (o.VolumeKey != "" || o.Slot >= 0) {
+		return nil, fmt.Errorf("%s: it is being reencrypted and has two volume keys, in two slots: give the passphrase of both, and leave --volume-key-file and --key-slot out", from.name)
 	}
 	return h, nil
 }

@@ -17,6 +17,7 @@ type plan struct {
 	Kind    string   // "LUKS1", "LUKS2", "VERITY"
 	UUID    string   // of the container
 	Devices []device // each stands on those before
+	Moving  bool     // it is being reencrypted: whoever has it open, by whatever path, may go on with that
 }
 
 // A device is one mapped device.
@@ -71,25 +72,29 @@ func deviceUUID(kind, uuid, name string) string {
 	return "CRYPT-" + kind + "-" + strings.ReplaceAll(uuid, "-", "") + "-" + name
 }
 
-// planLUKS makes the plan of a LUKS container on data.
-func planLUKS(h *luks.Header, data *disk, name string, readOnly bool, a activation) (*plan, error) {
-	p := &plan{Kind: "LUKS" + strconv.Itoa(h.Version), UUID: h.UUID}
+// planLUKS makes the plan of a LUKS container on data, whose header is on the disk header.
+func planLUKS(h *luks.Header, data, header *disk, name string, readOnly bool, a activation) (*plan, error) {
+	p := &plan{Kind: "LUKS" + strconv.Itoa(h.Version), UUID: h.UUID, Moving: h.Reencryption != nil}
 	d := device{Name: name, UUID: deviceUUID(p.Kind, h.UUID, name), ReadOnly: readOnly}
 	start := mapper.Sector(0)
 	for n, s := range h.Segments {
-		size := s.Size
-		switch end := data.sectors(); {
-		case s.Offset >= end || size > end-s.Offset:
+		on := data
+		if s.OnHeader {
+			on = header
+		}
+		size, end := s.Size, on.sectors()
+		if size == 0 && s.Offset < end {
+			size = lastSize(h, s, start, end)
+		}
+		if s.Offset >= end || size == 0 || size > end-s.Offset {
 			return nil, failure(NotThere, "%s has %d sectors, and segment %d begins at %d and has %s: is it the disk of this header, and whole?",
-				data.name, end, n, s.Offset, sizeText(size))
-		case size == 0:
-			size = end - s.Offset
+				on.name, end, n, s.Offset, sizeText(s.Size))
 		}
 		l := line{Spec: mapper.Spec{Start: start, Len: size}}
 		var err error
 		switch {
 		case s.Type == "linear":
-			l.Spec.Type, l.Spec.Args = "linear", []string{data.name, sectorText(s.Offset)}
+			l.Spec.Type, l.Spec.Args = "linear", []string{on.name, sectorText(s.Offset)}
 		case s.Integrity != nil:
 			below, e := planIntegrity(h, s, data, name+integritySuffix, readOnly, a)
 			if e != nil {
@@ -102,7 +107,7 @@ func planLUKS(h *luks.Header, data *disk, name string, readOnly bool, a activati
 			}
 			err = l.crypt(s, below.Name, 0, a)
 		default:
-			err = l.crypt(s, data.name, s.Offset, a)
+			err = l.crypt(s, on.name, s.Offset, a)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("segment %d: %w", n, err)
@@ -112,6 +117,16 @@ func planLUKS(h *luks.Header, data *disk, name string, readOnly bool, a activati
 	}
 	p.Devices = append(p.Devices, d)
 	return p, nil
+}
+
+// lastSize returns how many sectors the last segment has, which begins at sector start of the device, on a disk that ends at end. A
+// reencryption that moves data leaves a gap behind it, or has left one before it.
+func lastSize(h *luks.Header, s luks.Segment, start, end mapper.Sector) mapper.Sector {
+	if h.Reencryption == nil {
+		return end - s.Offset
+	}
+	all := h.Reencryption.DataSectors(end)
+	return all - min(start, all)
 }
 
 func sizeText(n mapper.Sector) string {

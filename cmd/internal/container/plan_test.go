@@ -27,6 +27,9 @@ func memory(sectors int64, content []byte) *disk {
 	return &disk{ReaderAt: bytes.NewReader(b), name: "/x/a.img", size: int64(len(b))}
 }
 
+// headerDisk is a disk that nothing but a header is on.
+var headerDisk = &disk{name: "/x/h.img", size: 64 * mapper.SectorSize}
+
 // lines returns the tables of a plan as they are printed, and the uuids.
 func lines(t *testing.T, p *plan, keys ...string) (tables, uuids []string) {
 	t.Helper()
@@ -59,7 +62,7 @@ func TestCorpus(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p, err := planLUKS(h, data, "l", false, activation{})
+			p, err := planLUKS(h, data, data, "l", false, activation{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -124,7 +127,7 @@ func TestSegments(t *testing.T) {
 		{Type: "crypt", Offset: 80, Cipher: "cipher_null-ecb", SectorSize: 512},
 	}}
 	all := activation{AllowDiscards: true, SameCPU: true, SubmitFromCPUs: true, NoReadQueue: true, NoWriteQueue: true}
-	p, err := planLUKS(h, memory(100, nil), "n", true, all)
+	p, err := planLUKS(h, memory(100, nil), headerDisk, "n", true, all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,9 +153,55 @@ func TestSegments(t *testing.T) {
 		{luks.Segment{Type: "crypt", Offset: 8, Cipher: "aes-xts-plain64", SectorSize: 1536}, 100, Failed, "1536"},
 		{luks.Segment{Type: "crypt", Offset: 8, Cipher: "aes-xts-plain64", SectorSize: 8192}, 100, Failed, "8192"},
 	} {
-		_, err := planLUKS(&luks.Header{Version: 2, Segments: []luks.Segment{c.segment}}, memory(c.sectors, nil), "n", false, activation{})
+		_, err := planLUKS(&luks.Header{Version: 2, Segments: []luks.Segment{c.segment}}, memory(c.sectors, nil), headerDisk, "n", false, activation{})
 		if Status(err) != c.status || err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: status %d, %v; want %d, %q", c.segment, Status(err), err, c.status, c.want)
+		}
+	}
+}
+
+// A container that is being reencrypted has the size that cryptsetup gives it, whatever its segments leave of the disk; what is kept of a segment in
+// the header is read from there.
+func TestReencryptedSegments(t *testing.T) {
+	plan := func(direction string, shift mapper.Sector, final mapper.Sector, segments ...luks.Segment) (*plan, error) {
+		for i := range segments {
+			segments[i].Cipher, segments[i].SectorSize = "aes-xts-plain64", 512
+		}
+		r := &luks.Reencryption{Direction: direction, Shift: shift, Final: luks.Segment{Offset: final}}
+		return planLUKS(&luks.Header{Version: 2, UUID: "0-1", Segments: segments, Reencryption: r}, memory(100, nil), headerDisk, "n", true, activation{})
+	}
+	for _, c := range []struct {
+		direction    string
+		shift, final mapper.Sector
+		segments     []luks.Segment
+		want         []string
+		refusal      string
+	}{
+		{"backward", 8, 24, []luks.Segment{{Type: "crypt", Offset: 16}}, []string{"n: 0 76 crypt aes-xts-plain64 k0 0 /x/a.img 16"}, ""},
+		{"backward", 8, 24, []luks.Segment{{Type: "crypt", Offset: 16, Size: 40}, {Type: "crypt", Offset: 64, Key: 1, IVTweak: 40}},
+			[]string{"n: 0 40 crypt aes-xts-plain64 k0 0 /x/a.img 16", "n: 40 36 crypt aes-xts-plain64 k1 40 /x/a.img 64"}, ""},
+		{"forward", 20, 0, []luks.Segment{{Type: "linear", Offset: 0, Size: 8}, {Type: "crypt", Offset: 28, IVTweak: 8}},
+			[]string{"n: 0 8 linear /x/a.img 0", "n: 8 72 crypt aes-xts-plain64 k0 8 /x/a.img 28"}, ""},
+		{"forward", 0, 0, []luks.Segment{{Type: "crypt", Offset: 60, Size: 4, OnHeader: true, Key: 1}, {Type: "crypt", Offset: 4, IVTweak: 4}},
+			[]string{"n: 0 4 crypt aes-xts-plain64 k1 0 /x/h.img 60", "n: 4 96 crypt aes-xts-plain64 k0 4 /x/a.img 4"}, ""},
+		{"forward", 0, 0, []luks.Segment{{Type: "crypt", Offset: 60, Size: 5, OnHeader: true}}, nil, "/x/h.img has 64 sectors"},
+		{"forward", 90, 20, []luks.Segment{{Type: "crypt", Offset: 20}}, nil, "is it the disk of this header"},
+		{"backward", 0, 20, []luks.Segment{{Type: "crypt", Offset: 20, Size: 80}, {Type: "crypt", Offset: 0}}, nil, "is it the disk of this header"},
+		{"backward", 0, 8, []luks.Segment{{Type: "crypt", Offset: 20}}, nil, "is it the disk of this header"},
+	} {
+		p, err := plan(c.direction, c.shift, c.final, c.segments...)
+		if c.refusal != "" {
+			if err == nil || !strings.Contains(err.Error(), c.refusal) {
+				t.Errorf("%+v: %v, want %q", c.segments, err, c.refusal)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%+v: %v", c.segments, err)
+			continue
+		}
+		if got, _ := lines(t, p, "k0", "k1"); !slices.Equal(got, c.want) {
+			t.Errorf("%q\nwant %q", got, c.want)
 		}
 	}
 }
@@ -185,7 +234,7 @@ func TestIntegrity(t *testing.T) {
 	} {
 		s := luks.Segment{Type: "crypt", Cipher: c.cipher, SectorSize: 4096, Integrity: &luks.Integrity{Type: c.kind, JournalEncryption: "none", JournalIntegrity: "none"}}
 		h := &luks.Header{Version: 2, Segments: []luks.Segment{s}}
-		p, err := planLUKS(h, memory(1000, superblock(uint16(c.tag), 800, 3)), "n", false, activation{NoJournal: true})
+		p, err := planLUKS(h, memory(1000, superblock(uint16(c.tag), 800, 3)), headerDisk, "n", false, activation{NoJournal: true})
 		if err != nil {
 			t.Errorf("%s, %s: %v", c.cipher, c.kind, err)
 			continue
@@ -221,7 +270,7 @@ func TestIntegrity(t *testing.T) {
 		{change(func(s *luks.Segment) { s.Size = 700 }), superblock(28, 800, 3), activation{}, "its integrity device has 800"},
 	} {
 		h := &luks.Header{Version: 2, Segments: []luks.Segment{c.segment}}
-		if _, err := planLUKS(h, memory(1000, c.super), "n", false, c.flags); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := planLUKS(h, memory(1000, c.super), headerDisk, "n", false, c.flags); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v, want %q", err, c.want)
 		}
 	}

@@ -41,13 +41,18 @@ func derived(t testing.TB, passphrase []byte, salt []byte, n int) []byte {
 // the last says what the others come to.
 func split(t testing.TB, salt []byte) []byte {
 	t.Helper()
+	return splitKey(t, salt, testKey())
+}
+
+func splitKey(t testing.TB, salt, key []byte) []byte {
+	t.Helper()
 	p := make([]byte, testKeySize*stripes)
 	sum := make([]byte, testKeySize)
 	if err := merge(context.Background(), sum, p, stripes, "sha256"); err != nil {
 		t.Fatal(err)
 	}
 	last := p[len(p)-testKeySize:]
-	for i, b := range testKey() {
+	for i, b := range key {
 		last[i] = b ^ sum[i]
 	}
 	const sector = 512

@@ -59,7 +59,7 @@ func TestCorpus(t *testing.T) {
 			}
 			r := bytes.NewReader(disk)
 			h, err := Read(r, int64(len(disk)))
-			if err != nil || len(h.Notes) > 0 || h.MayOpen() != nil || h.UUID != "11111111-2222-3333-4444-555555555555" {
+			if err != nil || len(h.Notes) > 0 || h.MayOpen(false) != nil || h.UUID != "11111111-2222-3333-4444-555555555555" {
 				t.Fatalf("%+v, %v", h, err)
 			}
 			key, slot, err := h.Unlock(context.Background(), r, []byte(c.passphrase), UnlockOptions{Slot: -1})

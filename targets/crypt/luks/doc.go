@@ -6,6 +6,7 @@
 //   - LUKS1, as the LUKS On-Disk Format Specification 1.2.3 has it.
 //   - LUKS2, as the LUKS2 On-Disk Format Specification 1.1.1 has it: both headers, of which the newer good one counts; key slots of type luks2
 //     with PBKDF2, Argon2i and Argon2id; segments crypt, with and without integrity, and linear; digests pbkdf2. Tokens are checked and not used.
+//   - Reencryptions of LUKS2 in progress, metadata of versions 1 to 3: see [Reencryption], [Header.Authenticate] and [Header.Resolve].
 //   - Key slots may be encrypted with whatever the target crypt knows that needs no tags, and take every hash function of
 //     dmfs/targets/internal/hashalg: sha1, sha2, sha3, ripemd160, whirlpool, blake2. stribog and sm3 are not among them.
 //

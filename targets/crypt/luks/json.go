@@ -169,7 +169,10 @@ type metadata struct {
 	headerSize   uint64 // of one header and its JSON area, bytes
 	areasSize    uint64 // of all key slots, bytes
 	ranges       []span // of the key slots
-	reencrypting int    // key slots that say how far a reencryption is
+
+	reencrypting           int // key slots of reencryptions, of which there may be one
+	reencryption           Reencryption
+	previous, final, moved *Segment // those that a reencryption keeps
 }
 
 // A span is a range of bytes.
@@ -190,7 +193,7 @@ func (h *Header) parseArea(area []byte, headerSize, size int64) error {
 			return err
 		}
 	}
-	for _, step := range []func() error{m.readRequirements, m.checkTokens, m.readDigests, m.readSegments, m.readConfig, m.readSlots, m.checkRanges} {
+	for _, step := range []func() error{m.readRequirements, m.checkTokens, m.readDigests, m.readSegments, m.readConfig, m.readSlots, m.checkRanges, m.checkReencryption, m.numberKeys} {
 		if err := step(); err != nil {
 			return err
 		}

@@ -35,9 +35,11 @@ type Header struct {
 	Flags     []string  // the activation flags that were made persistent, of LUKS2
 	// Requirements are what must be understood to use the container, of LUKS2; MayOpen judges them.
 	Requirements []string
+	Reencryption *Reencryption // one that has begun and not ended, nil if there is none
 
 	digests map[string]*digest
-	keys    []string // the digests of the volume keys, by the numbers of the keys
+	keys    []string      // the digests of the volume keys, by the numbers of the keys
+	sum     [sumSize]byte // the checksum of LUKS2
 }
 
 // A Segment is a range of the data disk.
@@ -50,8 +52,11 @@ type Segment struct {
 	SectorSize int           // bytes
 	Key        int           // the number of its volume key, less than Header.Keys; negative if it has none
 	Integrity  *Integrity    // nil if the data is not authenticated
+	Hot        bool          // a reencryption was at work on it, and may have done half of it
+	OnHeader   bool          // it lies on the disk that the header is on
 
 	digest string
+	shared bool // more than one digest has it
 }
 
 // An Integrity says how a segment is authenticated: its tags are kept by an integrity device below it.
@@ -112,6 +117,15 @@ func Read(r io.ReaderAt, size int64) (*Header, error) {
 		}
 	}
 	return h, err
+}
+
+// Unchanged reads the header again and returns an error if it is not what it was.
+func (h *Header) Unchanged(r io.ReaderAt, size int64) error {
+	again, err := Read(r, size)
+	if err == nil && again.sum != h.sum {
+		err = errors.New("the header was changed meanwhile: try again when nobody works on the container")
+	}
+	return err
 }
 
 // Unlock tries the passphrase on the slots and returns the volume key and the number of the slot that it opened. r is what Read read.
@@ -256,7 +270,7 @@ func (h *Header) check(ctx context.Context, name string, key []byte) error {
 	return nil
 }
 
-// Keys returns how many volume keys the container has: one, none if nothing is encrypted.
+// Keys returns how many volume keys the container has: one, two while it is reencrypted, none if nothing is encrypted.
 func (h *Header) Keys() int { return len(h.keys) }
 
 // number gives s the number of its volume key.

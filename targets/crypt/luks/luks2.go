@@ -120,6 +120,7 @@ func readCopy(r io.ReaderAt, at, size int64, magic string) (*copy2, error) {
 	}
 	c := &copy2{size: int64(length), sequence: be.Uint64(bin[16:])}
 	h := &Header{Version: version2, UUID: text1(bin[168:208]), Label: text1(bin[24:72]), Subsystem: text1(bin[208:256])}
+	h.sum = [sumSize]byte(bin[sumAt:])
 	if err := checkUUID(h.UUID); err != nil {
 		return c, err
 	}

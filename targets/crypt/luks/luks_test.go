@@ -21,7 +21,7 @@ func TestOpen(t *testing.T) {
 	}
 	text := marshal(t, metadata2(t))
 	h = opened(t, buildLUKS2(t, text, text, 5, 5), 3)
-	if h.Version != 2 || h.Label != "a label" || len(h.Notes) != 0 || len(h.Flags) != 1 || h.MayOpen() != nil {
+	if h.Version != 2 || h.Label != "a label" || len(h.Notes) != 0 || len(h.Flags) != 1 || h.MayOpen(false) != nil {
 		t.Errorf("LUKS2: %+v", h)
 	}
 }
@@ -195,7 +195,7 @@ func TestUnknown(t *testing.T) {
 			t.Errorf("%s%s: %v", c.may, c.use, err)
 			continue
 		}
-		if err := h.MayOpen(); c.may == "" && err != nil || c.may != "" && (err == nil || !strings.Contains(err.Error(), c.may)) {
+		if err := h.MayOpen(false); c.may == "" && err != nil || c.may != "" && (err == nil || !strings.Contains(err.Error(), c.may)) {
 			t.Errorf("MayOpen: %v, want %q", err, c.may)
 		}
 		_, _, err = h.Unlock(context.Background(), r, []byte(testPassphrase), UnlockOptions{Slot: -1, Memory: 64 << 20})
@@ -334,16 +334,25 @@ func fuzzed(t *testing.T, disk []byte) {
 	if err != nil {
 		return
 	}
-	_ = h.MayOpen() // whatever it says, nothing below may break
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	for n := range h.Keys() {
-		for _, slot := range []int{-1, 0, 3} {
+	keys := make([]*Secret, h.Keys())
+	for n := range keys {
+		for _, slot := range []int{0, 3, -1} {
 			key, _, err := h.Unlock(ctx, r, []byte(testPassphrase), UnlockOptions{Slot: slot, Key: n, Memory: 1 << 20})
-			if err == nil {
-				key.Release()
+			if err != nil {
+				key = new(Secret)
 			}
+			keys[n].Release()
+			keys[n] = key
 		}
+	}
+	_ = h.Authenticate(ctx, keys)
+	for _, k := range keys {
+		k.Release()
+	}
+	if h.MayOpen(true) == nil && h.Resolve(ctx, r, r) == nil && h.Interrupted() {
+		t.Error("it is not resolved")
 	}
 }
 
@@ -366,11 +375,18 @@ func FuzzLUKS2(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(marshal(f, corpus), uint64(1<<40))
+	for name := range layouts() {
+		f.Add(marshal(f, layouts()[name].metadata(f, nil)), uint64(least2))
+		f.Add(marshal(f, interrupted(name, 0, "checksum").metadata(f, nil)), uint64(least2))
+		f.Add(marshal(f, interrupted(name, 1, "journal").metadata(f, nil)), uint64(least2))
+	}
+	second := splitKey(f, bytes.Repeat([]byte{7}, 32), testKey2())
 	f.Fuzz(func(t *testing.T, text string, size uint64) {
 		if len(text) > least2-bin2Size {
 			return
 		}
 		disk := buildLUKS2(t, text, text, 1, 1)
+		copy(disk[testArea2:], second)
 		fuzzed(t, disk)
 		binary.BigEndian.PutUint64(disk[8:], size)
 		fuzzed(t, disk)

@@ -11,23 +11,22 @@ import (
 
 // readSegments reads the segments. Those that a reencryption keeps for itself come behind the others.
 func (m *metadata) readSegments() error {
-	next, backups := 0, 0
+	next, kept := 0, false
 	err := m.segments.numbered(func(n int, name string, o object) error {
 		if n != next {
 			return fmt.Errorf("segments: %d is missing", next)
 		}
 		next++
-		s, backup, err := m.readSegment(name, o)
+		s, flags, err := m.readSegment(name, o)
 		switch {
 		case err != nil:
 			return err
-		case backup:
-			backups++
-			return nil
-		case backups > 0:
+		case slices.ContainsFunc(flags, isBackup):
+			kept = true
+			return m.keep(o, s, flags)
+		case kept:
 			return fmt.Errorf("segments/%d: it stands behind one of a reencryption", n)
 		}
-		m.h.number(&s)
 		m.h.Segments = append(m.h.Segments, s)
 		return nil
 	})
@@ -36,8 +35,6 @@ func (m *metadata) readSegments() error {
 		return err
 	case len(m.h.Segments) == 0:
 		return errors.New("segments: there is none")
-	case slices.ContainsFunc(m.requirements, isKnownReencrypt) && backups < 2:
-		return errors.New("segments: those that a reencryption keeps are missing")
 	}
 	return m.checkOrder()
 }
@@ -58,18 +55,21 @@ func (m *metadata) checkOrder() error {
 	return nil
 }
 
-// readSegment reads one. backup says that a reencryption keeps it.
-func (m *metadata) readSegment(name string, o object) (s Segment, backup bool, err error) {
+// isBackup reports whether a flag says that a segment is kept by a reencryption, and not mapped.
+func isBackup(flag string) bool { return strings.HasPrefix(flag, "backup-") }
+
+// readSegment reads one, with its flags.
+func (m *metadata) readSegment(name string, o object) (s Segment, flags []string, err error) {
 	if s.Type, err = o.text("type"); err != nil {
-		return s, false, err
+		return s, nil, err
 	}
 	offset, err := o.digits("offset")
 	if err != nil {
-		return s, false, err
+		return s, nil, err
 	}
 	text, err := o.text("size")
 	if err != nil {
-		return s, false, err
+		return s, nil, err
 	}
 	size := uint64(0)
 	if text != "dynamic" {
@@ -77,25 +77,24 @@ func (m *metadata) readSegment(name string, o object) (s Segment, backup bool, e
 			err = o.bad("size", "0: want bytes, or dynamic")
 		}
 		if err != nil {
-			return s, false, err
+			return s, nil, err
 		}
 	}
 	var wholeOffset, wholeSize bool
 	s.Offset, wholeOffset = sectorsOf(offset)
 	s.Size, wholeSize = sectorsOf(size)
 	if !wholeOffset || !wholeSize {
-		return s, false, o.bad("offset", "%d and size %d: want whole sectors", offset, size)
+		return s, nil, o.bad("offset", "%d and size %d: want whole sectors", offset, size)
 	}
-	flags, err := o.optionalTexts("flags")
-	if err != nil {
-		return s, false, err
+	if flags, err = o.optionalTexts("flags"); err != nil {
+		return s, nil, err
 	}
-	backup = slices.ContainsFunc(flags, func(f string) bool { return strings.HasPrefix(f, "backup-") })
+	s.Hot = slices.Contains(flags, "in-reencryption")
 	switch s.Type {
 	case "crypt", "hw-opal-crypt":
 		err = m.readCrypt(name, o, &s, size)
 	}
-	return s, backup, err
+	return s, flags, err
 }
 
 // readCrypt reads what a segment that is encrypted has besides.
@@ -124,7 +123,7 @@ func (m *metadata) readCrypt(name string, o object, s *Segment, size uint64) err
 	if len(digests) == 0 {
 		return o.bad("digest", "no digest has this segment")
 	}
-	s.digest = digests[0]
+	s.digest, s.shared = digests[0], len(digests) > 1
 	return nil
 }
 
@@ -146,15 +145,12 @@ func (s *Segment) readIntegrity(o object) error {
 	return errors.Join(e[:]...)
 }
 
-// isKnownReencrypt reports whether a requirement is a reencryption whose metadata is known.
-func isKnownReencrypt(r string) bool {
-	return slices.Contains([]string{"online-reencrypt", "online-reencrypt-v2", "online-reencrypt-v3"}, r)
-}
-
-// MayOpen refuses, by name, what is in the header and is not understood here.
-func (h *Header) MayOpen() error {
-	if len(h.Requirements) > 0 {
-		return unmet(h.Requirements[0])
+// MayOpen refuses, by name, what is in the header and is not understood here, and what must be recovered before it may be written to.
+func (h *Header) MayOpen(readOnly bool) error {
+	for _, r := range h.Requirements {
+		if h.Reencryption == nil || !isKnownReencrypt(r) {
+			return unmet(r)
+		}
 	}
 	for n, s := range h.Segments {
 		switch {
@@ -162,11 +158,21 @@ func (h *Header) MayOpen() error {
 			return fmt.Errorf("segment %d is of type %.32q: crypt and linear are known", n, s.Type)
 		case s.Type == "crypt" && !printable(s.Cipher):
 			return fmt.Errorf("segment %d: cipher %.64q", n, s.Cipher)
-		case s.Key > 0:
+		case s.Key > 0 && h.Reencryption == nil:
 			return fmt.Errorf("segment %d has another key than the one before, as while it is reencrypted", n)
 		case s.Integrity != nil && len(h.Segments) > 1:
 			return fmt.Errorf("segment %d is authenticated and not the only one", n)
 		}
+	}
+	if h.Reencryption == nil {
+		return nil
+	}
+	if err := h.Reencryption.mayOpen(h); err != nil {
+		return fmt.Errorf("the container is being reencrypted, and %w", err)
+	}
+	if h.Interrupted() && !readOnly {
+		return errors.New("the container was being reencrypted, and that was interrupted while data was written: cryptsetup repair recovers it, " +
+			"on a block device or with dmfs exec; until then it opens --readonly")
 	}
 	return nil
 }

@@ -3,12 +3,11 @@ package luks
 import (
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // readSlots reads the key slots. One of a type that is not known has its place and is left alone.
 func (m *metadata) readSlots() error {
-	err := m.keyslots.numbered(func(n int, name string, o object) error {
+	return m.keyslots.numbered(func(n int, name string, o object) error {
 		kind, err := o.text("type")
 		if err != nil {
 			return err
@@ -34,25 +33,11 @@ func (m *metadata) readSlots() error {
 		case "luks2":
 			return m.readSlot(n, name, o, area, Slot{Number: n, KeySize: int(keySize), offset: int64(r.offset), size: int64(r.size)})
 		case "reencrypt":
-			m.reencrypting++
-			return checkReencrypt(o, area, keySize)
+			return m.readReencrypt(name, o, area, r, keySize)
 		}
 		m.h.Unusable = append(m.h.Unusable, fmt.Sprintf("key slot %d: type %.32q is not known", n, kind))
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	online := slices.ContainsFunc(m.requirements, isOnlineReencrypt)
-	switch {
-	case m.reencrypting > 1:
-		return fmt.Errorf("keyslots: %d of a reencryption", m.reencrypting)
-	case m.reencrypting == 1 && !online:
-		return errors.New("keyslots: one of a reencryption, which config/requirements do not name")
-	case m.reencrypting == 0 && slices.ContainsFunc(m.requirements, isKnownReencrypt):
-		return errors.New("keyslots: none of a reencryption, which config/requirements name")
-	}
-	return nil
 }
 
 // readSlot reads a slot that a passphrase opens.
@@ -146,44 +131,4 @@ func readKDF(o object) (kdf, error) {
 	}
 	k.salt, e[4] = o.base64("salt")
 	return k, errors.Join(e[:]...)
-}
-
-// checkReencrypt checks the slot that says how far a reencryption is.
-func checkReencrypt(o, area object, keySize uint64) error {
-	var e [3]error
-	var mode, direction, kind string
-	mode, e[0] = o.text("mode")
-	direction, e[1] = o.text("direction")
-	kind, e[2] = area.text("type")
-	if err := errors.Join(e[:]...); err != nil {
-		return err
-	}
-	switch {
-	case keySize != 1:
-		return o.bad("key_size", "%d: want 1", keySize)
-	case !slices.Contains([]string{"reencrypt", "encrypt", "decrypt"}, mode):
-		return o.bad("mode", "%.32q: want reencrypt, encrypt or decrypt", mode)
-	case direction != "forward" && direction != "backward":
-		return o.bad("direction", "%.32q: want forward or backward", direction)
-	}
-	switch kind {
-	case "checksum", "datashift-checksum":
-		_, hashErr := area.text("hash")
-		n, err := area.number("sector_size")
-		if err := errors.Join(hashErr, err); err != nil {
-			return err
-		}
-		if _, whole := sectorsOf(n); !whole || n == 0 || n&(n-1) != 0 {
-			return area.bad("sector_size", "%d: want a power of two from a sector up", n)
-		}
-	case "datashift", "datashift-journal":
-		n, err := area.digits("shift_size")
-		if err != nil {
-			return err
-		}
-		if _, whole := sectorsOf(n); !whole || n == 0 {
-			return area.bad("shift_size", "%d: want whole sectors", n)
-		}
-	}
-	return nil
 }
