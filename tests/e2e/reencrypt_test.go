@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // A reencryption is one that cryptsetup begins and that is stopped in the middle.
@@ -274,6 +277,37 @@ func (b *bench) rewrite(image, old, now string) {
 		copy(header[sum:], made[:])
 	}
 	b.file(image, string(data))
+}
+
+// While cryptsetup is at work on a reencryption, nobody else opens the container. It is held up by a part of the disk that is suspended.
+func TestReencryptionAtWork(t *testing.T) {
+	requireTool(t, "cryptsetup")
+	requireRoot(t) // the locks of cryptsetup are root's
+	b := newBench(t)
+	b.skipWithoutUserNamespaces()
+	b.mount("")
+	r := reencryptions[4] // the header is elsewhere
+	b.begin(r)
+	b.run(program, "create", "held", "--table", fmt.Sprintf("0 8 linear %s %d", b.path("a.img"), r.at))
+	b.run(program, "create", "d", "--table", fmt.Sprintf("0 %d linear %s 0\n%d 8 linear %s 0\n%d %d linear %s %d", r.at, b.path("a.img"), r.at, b.mnt+"/held",
+		r.at+8, imageOfReencryption-r.at-8, b.path("a.img"), r.at+8))
+	b.run(program, "suspend", "held")
+	cmd, out := b.start("cryptsetup", "-q", "reencrypt", "--resume-only", "--force-offline-reencrypt", "--key-file", b.path("pass"), "--header", b.path("h"), b.mnt+"/d")
+	uuid := strings.TrimSpace(b.run("cryptsetup", "luksUUID", b.path("h")))
+	b.waitFor("cryptsetup to lock", func() bool {
+		f, err := os.Open("/run/cryptsetup/LN_LUKS2-reencryption-" + uuid)
+		if err != nil {
+			return false
+		}
+		defer f.Close()
+		return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+	})
+	b.fails(5, "cryptsetup is at work", program, "open", "--key-file", b.path("pass"), "--header", b.path("h"), b.path("a.img"), "c")
+	b.run(program, "resume", "held")
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	b.openReencrypted(r)
 }
 
 // A state that nobody who had the passphrase has written is refused, as by cryptsetup, and one that nothing authenticates; so is what does not go

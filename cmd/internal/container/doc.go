@@ -7,9 +7,9 @@
 //  2. For LUKS, package luks reads the header; plan.go makes a plan of it: the devices, with a hole in the table where the
 //     key goes. For verity, verity.go makes one from the superblock.
 //  3. passphrase.go gets the passphrase, and luks.Header.Unlock the key, which takes as long as whoever made the slot wanted it to.
-//  4. Of a container that is being reencrypted, whose tables follow from how far that is, authenticate (open.go) checks with the keys that nobody else has
-//     made up the state, and that it is what it was when the plan was made. If it was interrupted while data was written, that part of the
-//     plan reads what recovery would write, and the device is read-only.
+//  4. The tables of a container that is being reencrypted follow from how far that is: authenticate (open.go) checks with the keys that nobody
+//     else has made up the state, and that it is what it was when the plan was made; lock.go keeps it so until step 5 is done. If it was
+//     interrupted while data was written, that part of the plan reads what recovery would write, and the device is read-only.
 //  5. load.go writes the commands to the control file, the key's digits from the memory that it is in. Of several devices all are made
 //     or none.
 //

@@ -151,8 +151,15 @@ func openLUKS(ctx context.Context, env Env, o Options, data *disk) error {
 		return err
 	}
 	defer release(keys)
-	if err := authenticate(ctx, h, from, keys); err != nil {
-		return fmt.Errorf("%s: %w", from.name, err)
+	if h.Reencryption != nil {
+		unlock, err := lockReencryption(lockDir, h.UUID)
+		if err == nil {
+			defer unlock()
+			err = authenticate(ctx, h, from, keys)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", from.name, err)
+		}
 	}
 	if o.Test {
 		return nil
@@ -163,11 +170,8 @@ func openLUKS(ctx context.Context, env Env, o Options, data *disk) error {
 	return p.finish(env, o, mnt, keys)
 }
 
-// authenticate checks how far a reencryption is, if there is one: nobody else has made it up, and nobody went on with it since the header was read.
+// authenticate checks how far a reencryption is: nobody else has made it up, and nobody went on with it since the header was read.
 func authenticate(ctx context.Context, h *luks.Header, from *disk, keys []openedKey) error {
-	if h.Reencryption == nil {
-		return nil
-	}
 	secrets := make([]*luks.Secret, len(keys))
 	for n, k := range keys {
 		secrets[n] = k.secret
