@@ -196,6 +196,7 @@
 //     here what was half written stays readable (owed.go).
 //   - max_write_behind is only a bound: writes wait for all members.
 //   - A LENGTH that does not give each member whole chunks is refused; the kernel waits forever for I/O behind the last whole one.
+//     So is that of a raid10 with far or offset copies of which a member does not get a multiple of its copies in chunks; the kernel makes the device shorter than its table.
 //   - A disk may be named once only, and a CHUNK that is not a multiple of a disk's logical block is refused.
 //   - A read-only table writes nothing, not even metadata, and does not resync.
 package raid

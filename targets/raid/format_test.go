@@ -179,6 +179,21 @@ func TestDaemonSleeps(t *testing.T) {
 	}
 }
 
+// Offset and far copies fill rows of as many chunks; a member with a part of one is refused, with the cure. Linux cuts the device.
+func TestUnevenChunks10(t *testing.T) {
+	for _, format := range []string{"offset", "far"} {
+		s := disksFor(5, 2640, 6600, line("raid10 16", "raid10_format "+format, 0, 1, 2, 3, 4))
+		disks := make(map[string]mapper.Disk)
+		for _, d := range s.Disks {
+			disks[d.Name] = mappertest.NewDisk(d.Name, d.Sectors)
+		}
+		_, err := newTarget(context.Background(), &mappertest.Host{Disks: disks}, mapper.Spec{Len: 6600, Args: s.Args})
+		if err == nil || !strings.Contains(err.Error(), "each member gets 165 chunks: want a multiple of the 2 copies") {
+			t.Errorf("%s: %v", format, err)
+		}
+	}
+}
+
 // The layouts of raid10: copies of a sector are on different members, and holds is the inverse of copies.
 func TestLayout10(t *testing.T) {
 	for n := 2; n <= 9; n++ {
