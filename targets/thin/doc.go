@@ -97,7 +97,8 @@
 //   - Deleting a device, not only discarding blocks, passes discards on to DATA. They are passed on after the commit; the kernel does so before, and
 //     a power cut may then lose a block that another device shared.
 //   - The timeout of writes that wait for space is a feature of each pool; the kernel has one as a parameter of its module.
-//   - A blank METADATA is refused if read_only asks for no change, or if DATA holds the metadata of a pool whose data has room on METADATA: then they are swapped. The kernel formats it.
+//   - A blank METADATA is refused if DATA holds the metadata of a pool whose data has room on METADATA: then they are swapped. The kernel formats it.
+//   - A blank METADATA of less than 12 blocks is refused; the kernel formats some, and has no room for the next transaction.
 //   - METADATA and DATA must not be one disk, whatever its names; the kernel compares the words. Nor may the block size of a pool in use be another; the kernel ignores it.
 //   - Write-zeroes frees blocks; the kernel's thin writes zeroes, which takes blocks.
 //   - A node of a tree that has one child in common with another tree is merged with it without losing count of what is below; the kernel's count is one too low then.

@@ -313,3 +313,29 @@ func TestReadOnlyDoesNotGrow(t *testing.T) {
 	b.write(thin, 1024, 128, 2)
 	b.close()
 }
+
+// A metadata disk that is too small for a pool, or blank and not to be formatted, is refused before anything is written.
+func TestBlankMetadataRefused(t *testing.T) {
+	for _, c := range []struct {
+		blocks mapper.Sector
+		table  string
+		want   error
+	}{
+		{11, "0 65536 thin-pool 7:0 7:1 128 0", unix.ENOSPC},
+		{12, "0 65536 thin-pool 7:0 7:1 128 0", nil},
+		{512, "0 65536 thin-pool 7:0 7:1 128 0 1 read_only", unix.EPERM},
+	} {
+		meta := mappertest.NewFaulty(mappertest.NewDisk("7:0", c.blocks*8))
+		if c.want != nil {
+			meta.Inject(mappertest.Fault{Ops: []mapper.Op{mapper.OpWrite}})
+		}
+		b := newBench(t, meta, mappertest.NewDisk("7:1", 65536))
+		specs, err := mapper.ParseTable(c.table)
+		must(b, err)
+		_, err = b.mgr.Create(ctx, mapper.NewDevice{Name: "pool", Minor: -1, Table: specs})
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s on %d blocks: %v, want %v", c.table, c.blocks, err, c.want)
+		}
+		b.close()
+	}
+}

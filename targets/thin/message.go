@@ -3,12 +3,12 @@ package thin
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"dmfs/mapper"
+	"dmfs/targets/internal/args"
 )
 
 // Message carries out what the pool is told, and commits it.
@@ -72,8 +72,8 @@ func (t *poolTarget) count(words []string, want int) error {
 
 // id reads the id of a thin device.
 func (t *poolTarget) id(word string) (DevID, error) {
-	n, err := strconv.ParseUint(strings.TrimPrefix(word, "+"), 10, 64)
-	if err != nil || n > maxDevID {
+	n, ok := args.LongUint64(word)
+	if !ok || n > maxDevID {
 		return 0, t.refuse(unix.EINVAL, "Message received with invalid device id: %s", word)
 	}
 	return DevID(n), nil
@@ -133,8 +133,8 @@ func (t *poolTarget) setTransaction(ctx context.Context, words []string) error {
 	}
 	var ids [2]uint64
 	for i, w := range words[1:] {
-		n, err := strconv.ParseUint(strings.TrimPrefix(w, "+"), 10, 64)
-		if err != nil {
+		n, ok := args.LongUint64(w)
+		if !ok {
 			what := [2]string{"", "new "}[i]
 			return t.refuse(unix.EINVAL, "set_transaction_id message: Unrecognised %sid %s.", what, w)
 		}

@@ -27,6 +27,8 @@ const (
 const (
 	// commitPeriod is how long a change waits for a commit if nobody flushes.
 	commitPeriod = time.Second
+	// leastMetaBlocks is how many blocks an empty pool takes, and its next transaction.
+	leastMetaBlocks = 12
 	// cellCount is how many locks the blocks of all thin devices of a pool share.
 	cellCount = 1024
 )
@@ -152,10 +154,9 @@ func newPool(ctx context.Context, f *family, h mapper.Host, meta, data mapper.Di
 	}
 	switch {
 	case blank && readOnly:
-		log("thin metadata", "sb_check failed: magic 0: wanted %d", superMagic)
-		log("block manager", "superblock validator check failed for block 0")
-		log("thin metadata", "couldn't read superblock")
-		return nil, metadataObject(unix.EILSEQ)
+		return nil, metadataObject(fmt.Errorf("the metadata disk is blank, and read_only forbids formatting it: %w", unix.EPERM))
+	case blank && p.store.Blocks() < leastMetaBlocks:
+		return nil, metadataObject(fmt.Errorf("the metadata disk has %d blocks of 4 KiB, want at least %d, better 512: %w", p.store.Blocks(), leastMetaBlocks, unix.ENOSPC))
 	case blank:
 		p.blank = true
 		return p, p.refuseSwapped(ctx)

@@ -62,7 +62,7 @@ func parseFeatures(words []string) (features, error) {
 		return f, mapper.BadArg("Invalid number of pool feature arguments", "%s, with %d more words", mapper.ShowArg(words[0]), len(words)-1)
 	}
 	for _, w := range words[1 : 1+n] {
-		switch w {
+		switch w := strings.ToLower(w); w {
 		case "skip_block_zeroing":
 			f.skipZeroing = true
 		case "ignore_discard":
@@ -161,14 +161,14 @@ func (f *family) newPoolTarget(ctx context.Context, h mapper.Host, s mapper.Spec
 	if meta == data {
 		return nil, mapper.BadArg(same, "%s and %s are one disk", s.Args[0], s.Args[1])
 	}
-	block, ok := args.Uint64(s.Args[2])
+	block, ok := args.LongUint64(s.Args[2])
 	if !ok {
 		return nil, mapper.BadArg("Invalid block size", "%s: want a number of sectors", mapper.ShowArg(s.Args[2]))
 	}
 	if err := validBlockSize(mapper.Sector(block)); err != nil {
 		return nil, mapper.BadArg("Invalid block size", "%v", err)
 	}
-	low, ok := args.Uint64(s.Args[3])
+	low, ok := args.LongUint64(s.Args[3])
 	if !ok {
 		return nil, mapper.BadArg("Invalid low water mark", "%s: want a number of blocks", mapper.ShowArg(s.Args[3]))
 	}

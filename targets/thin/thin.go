@@ -58,7 +58,7 @@ func (f *family) newThin(ctx context.Context, h mapper.Host, s mapper.Spec) (*ta
 	if t.origin == t.poolDisk {
 		return nil, mapper.BadArg(badOrigin, "%s and %s are one device", s.Args[0], s.Args[2])
 	}
-	id, ok := args.ScanUint32(s.Args[1])
+	id, ok := args.LongUint64(s.Args[1])
 	if !ok || id > maxDevID {
 		return nil, mapper.BadArg("Invalid device id", "%s: want a number up to %d", mapper.ShowArg(s.Args[1]), maxDevID)
 	}

@@ -6,6 +6,7 @@
 //   - sscanf(s, "%llu%c"): blanks may come first, then digits, then nothing. [Uint64]
 //   - sscanf(s, "%u%c"): the same, and 32 bits. [ScanUint32]
 //   - kstrtouint(s, 10): an optional plus, digits, an optional newline, and 32 bits. [Uint32]
+//   - kstrtoull(s, 10): the same, and 64 bits. [LongUint64]
 //
 // All are decimal ("010" is ten, "0x10" is refused). They differ from the kernel at one point: its sscanf
 // drops the bits that do not fit ("18446744073709551616" is 0 there); here such a number is
@@ -36,8 +37,16 @@ func ScanUint32(s string) (n uint32, ok bool) {
 
 // Uint32 reads s as kstrtouint(s, 10) does.
 func Uint32(s string) (n uint32, ok bool) {
-	v, ok := digits(strings.TrimSuffix(strings.TrimPrefix(s, "+"), "\n"), math.MaxUint32)
+	v, ok := signed(s, math.MaxUint32)
 	return uint32(v), ok
+}
+
+// LongUint64 reads s as kstrtoull(s, 10) does.
+func LongUint64(s string) (n uint64, ok bool) { return signed(s, math.MaxUint64) }
+
+// signed reads a number that may have a plus before it and a newline behind it.
+func signed(s string, most uint64) (n uint64, ok bool) {
+	return digits(strings.TrimSuffix(strings.TrimPrefix(s, "+"), "\n"), most)
 }
 
 // digits reads a decimal number of at least one digit, at most most, and nothing else.

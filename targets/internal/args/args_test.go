@@ -13,7 +13,7 @@ import (
 	"dmfs/mapper/mappertest"
 )
 
-// What the kernel takes was tried in Linux 6.1: linear for Uint64, the stripe count for Uint32.
+// What the kernel takes was tried in Linux 6.1: linear for Uint64, the stripe count for Uint32, the blocks of thin-pool for LongUint64.
 func TestNumbers(t *testing.T) {
 	for _, c := range []struct {
 		s              string
@@ -41,6 +41,10 @@ func TestNumbers(t *testing.T) {
 		}
 		if n, ok := Uint32(c.s); ok != c.as32 || ok && uint64(n) != c.want32 {
 			t.Errorf("Uint32(%q) = %d, %v; want %d, %v", c.s, n, ok, c.want32, c.as32)
+		}
+		long := c.as32 || c.as64 && c.s[0] != ' '
+		if n, ok := LongUint64(c.s); ok != long || ok && n != max(c.want32, c.want64) {
+			t.Errorf("LongUint64(%q) = %d, %v; want %d, %v", c.s, n, ok, max(c.want32, c.want64), long)
 		}
 	}
 }
