@@ -15,7 +15,7 @@ import (
 //	0x000      4  checksum, xor 160774
 //	0x004      4  flags: 1 needs_check
 //	0x008      8  number of this block
-//	0x010     16  uuid, unused
+//	0x010     16  uuid: thin_restore writes one, nobody reads it, and it stays
 //	0x020      8  magic 27022010
 //	0x028      4  version 2
 //	0x02c      4  time: counts snapshots
@@ -54,6 +54,7 @@ var superKind = pdata.Kind{
 // A superblock is what a transaction ends with.
 type superblock struct {
 	flags, version, time uint32
+	uuid                 [16]byte
 	transaction          uint64
 	held                 pdata.Block
 	data, meta           pdata.MapRoot
@@ -74,6 +75,7 @@ func decodeSuper(p []byte) superblock {
 		mappings: pdata.Block(le.Uint64(p[0x140:])), details: pdata.Block(le.Uint64(p[0x148:])),
 		blockSectors: le.Uint32(p[0x150:]), metaSectors: le.Uint32(p[0x154:]), metaBlocks: pdata.Block(le.Uint64(p[0x158:])),
 	}
+	copy(s.uuid[:], p[0x10:])
 	for i := range s.features {
 		s.features[i] = le.Uint32(p[0x160+4*i:])
 	}
@@ -84,6 +86,7 @@ func decodeSuper(p []byte) superblock {
 func (s *superblock) encode(p []byte) {
 	le := binary.LittleEndian
 	le.PutUint32(p[0x4:], s.flags)
+	copy(p[0x10:], s.uuid[:])
 	le.PutUint64(p[0x20:], superMagic)
 	le.PutUint32(p[0x28:], s.version)
 	le.PutUint32(p[0x2c:], s.time)

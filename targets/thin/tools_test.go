@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -215,4 +216,30 @@ func useDamaged(t *testing.T, w *workload, meta, data *mappertest.Disk) {
 		t.Error("no status")
 	}
 	b.close()
+}
+
+// The uuid that thin_restore has put into the superblock is there after commits, and in a held snapshot.
+func TestUUIDStays(t *testing.T) {
+	needTool(t, "thin_restore")
+	dir := t.TempDir()
+	xml, img := filepath.Join(dir, "xml"), filepath.Join(dir, "img")
+	const uuid = "0123456789abcdef"
+	must2(t, os.WriteFile(xml, []byte(`<superblock uuid="`+uuid+`" time="0" transaction="0" data_block_size="128" nr_data_blocks="512"></superblock>`), 0o600))
+	const sectors = 4096
+	must2(t, os.WriteFile(img, make([]byte, sectors*mapper.SectorSize), 0o600))
+	tool(t, "thin_restore", "-i", xml, "-o", img)
+	b := newBench(t, load(t, img, sectors), mappertest.NewDisk("7:1", 65536))
+	pool := b.create("pool", poolTable)
+	b.message(pool, "create_thin 0")
+	b.message(pool, "reserve_metadata_snap")
+	held, err := strconv.Atoi(strings.Fields(b.status(pool))[3])
+	must2(t, err)
+	b.close()
+	for _, block := range []mapper.Sector{0, mapper.Sector(held)} {
+		data := make([]byte, pdata.BlockSize)
+		must2(t, b.meta.Submit(ctx, mapper.Request{Op: mapper.OpRead, Start: block * pdata.BlockSectors, Count: pdata.BlockSectors, Data: data}))
+		if got := string(data[0x10:0x20]); got != uuid {
+			t.Errorf("block %d: uuid %q, want %q", block, got, uuid)
+		}
+	}
 }
