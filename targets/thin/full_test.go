@@ -314,6 +314,29 @@ func TestReadOnlyDoesNotGrow(t *testing.T) {
 	b.close()
 }
 
+// A suspend that was given up, because a write waits for space, does not keep the next one, with noflush, from having the write back.
+func TestSuspendGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, pool, thin := fullPool(t, "1 no_space_timeout:0")
+		result := begin(ctx, thin, 1024)
+		synctest.Wait()
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if err := thin.Suspend(short, false); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a suspend beside a write that waits: %v", err)
+		}
+		short, cancel = context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		if err := thin.Suspend(short, true); err != nil {
+			t.Errorf("with noflush: %v", err)
+		}
+		must(b, b.reload(pool, "0 1024 thin-pool 7:0 7:1 128 0"))
+		must(b, thin.Resume(ctx, mapper.ResumeOptions{}))
+		must(b, <-result)
+		b.close()
+	})
+}
+
 // A metadata disk that is too small for a pool, or blank and not to be formatted, is refused before anything is written.
 func TestBlankMetadataRefused(t *testing.T) {
 	for _, c := range []struct {

@@ -183,11 +183,15 @@ func (t *target) PreSuspend(noFlush bool) {
 // PreSuspendUndo lets requests wait again.
 func (t *target) PreSuspendUndo() { t.Resume() }
 
-// Resume lets requests wait again.
+// Resume lets requests wait again. Those that wait already, since a suspend that did not ask for them back was given up, are still asked by the next.
 func (t *target) Resume() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.requeue = make(chan struct{})
+	select {
+	case <-t.requeue:
+		t.requeue = make(chan struct{})
+	default:
+	}
 }
 
 // Submit carries r out. If the pool has no space it waits, as long as the pool does.
