@@ -146,6 +146,22 @@ func (p *pool) commitNow(ctx context.Context) error {
 	return nil
 }
 
+// confirm commits. If there is nothing to commit it writes the superblock of the last transaction once more, as the kernel does who commits
+// in any case: whoever asks for the status learns that the metadata disk cannot be written. An error shows in the mode. The turn is held.
+func (p *pool) confirm(ctx context.Context) {
+	switch {
+	case p.md.tm.Changed():
+		_ = p.commitNow(ctx)
+	case mode(p.mode.Load()) >= modeOutOfMetadata, p.durable.Load() == 0: // of this pool nothing was written
+		return
+	default:
+		ctx = context.WithoutCancel(ctx)
+		if err := p.md.write(ctx); err != nil {
+			p.failed(ctx, "dm_pool_commit_metadata", err)
+		}
+	}
+}
+
 // flushData flushes the data disk.
 func (p *pool) flushData(ctx context.Context) error {
 	return p.data.Submit(ctx, mapper.Request{Op: mapper.OpFlush})

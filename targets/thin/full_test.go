@@ -314,6 +314,56 @@ func TestReadOnlyDoesNotGrow(t *testing.T) {
 	b.close()
 }
 
+// The status finds out that the metadata disk cannot be written, although there is nothing to commit; with noflush it does not look. A pool that has
+// changed nothing since it was opened writes nothing.
+func TestStatusFindsUnwritableMetadata(t *testing.T) {
+	meta := mappertest.NewFaulty(mappertest.NewDisk("7:0", 4096))
+	b := newBench(t, meta, mappertest.NewDisk("7:1", 65536))
+	pool := b.create("pool", poolTable)
+	b.message(pool, "create_thin 0")
+	must(b, b.mgr.Remove(ctx, "pool", mapper.RemoveOptions{}))
+	pool = b.create("pool", poolTable)
+	meta.Inject(mappertest.Fault{Ops: []mapper.Op{mapper.OpWrite}})
+	if s := b.status(pool); !strings.Contains(s, " rw ") {
+		t.Errorf("a pool that nobody has changed: %q", s)
+	}
+	meta.Heal()
+	b.message(pool, "create_thin 1")
+	meta.Inject(mappertest.Fault{Ops: []mapper.Op{mapper.OpWrite}})
+	lines, err := pool.Status(ctx, mapper.LiveSlot, true)
+	must(b, err)
+	if s := lines[0].Params; !strings.Contains(s, " rw ") {
+		t.Errorf("without a flush: %q", s)
+	}
+	if s := b.status(pool); !strings.Contains(s, " ro ") || !strings.Contains(s, " needs_check ") {
+		t.Errorf("status %q, want ro and needs_check", s)
+	}
+	meta.Heal()
+	must(b, b.mgr.Remove(ctx, "pool", mapper.RemoveOptions{}))
+	pool = b.create("pool", poolTable)
+	if s := b.status(pool); !strings.Contains(s, " needs_check ") {
+		t.Errorf("status %q of the pool that was opened again: the flag was not written when it could be", s)
+	}
+	meta.Inject(mappertest.Fault{})
+	if s := b.status(pool); !strings.Contains(s, " needs_check ") {
+		t.Errorf("a pool that is read-only has written: %q", s)
+	}
+}
+
+// Metadata that can be neither read nor written is given up: Error is said once, then Fail.
+func TestStatusFindsUnreadableMetadata(t *testing.T) {
+	meta := mappertest.NewFaulty(mappertest.NewDisk("7:0", 4096))
+	b := newBench(t, meta, mappertest.NewDisk("7:1", 65536))
+	pool := b.create("pool", poolTable)
+	b.message(pool, "create_thin 0")
+	meta.Inject(mappertest.Fault{})
+	for _, want := range []string{"Error", "Fail"} {
+		if s := b.status(pool); s != want {
+			t.Errorf("status %q, want %s", s, want)
+		}
+	}
+}
+
 // A suspend that was given up, because a write waits for space, does not keep the next one, with noflush, from having the write back.
 func TestSuspendGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

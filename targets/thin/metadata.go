@@ -36,6 +36,7 @@ type metadata struct {
 	devices           map[DevID]*device
 	freed             []blockRun // data blocks, in this transaction
 	leaving           *removal   // of a device, if one is being deleted
+	unflagged         bool       // the flag needs_check is set and could not be written
 
 	sub, top, detail pdata.Tree // kinds of trees: block -> mapping, id -> root of its mappings, id -> details
 
@@ -210,15 +211,33 @@ func (m *metadata) reread(ctx context.Context, d *device) error {
 	return nil
 }
 
-// setNeedsCheck writes the flag into the superblock that is on the disk, which stays the same else.
+// setNeedsCheck sets the flag in the superblock that is on the disk, which stays the same else. If it cannot be written now, noteCheck does so later,
+// as the kernel's cache would: what can be read is still shown.
 func (m *metadata) setNeedsCheck(ctx context.Context) error {
+	m.super.flags |= flagNeedsCheck
+	m.unflagged = true
 	data, err := m.store.ReadChecked(ctx, superBlock, &superKind)
 	if err != nil {
 		return err
 	}
-	m.super.flags |= flagNeedsCheck
-	binary.LittleEndian.PutUint32(data[4:], m.super.flags)
-	return m.store.WriteSuper(ctx, superBlock, &superKind, data)
+	m.flag(ctx, data)
+	return nil
+}
+
+// noteCheck writes the flag that setNeedsCheck could not write.
+func (m *metadata) noteCheck(ctx context.Context) {
+	if !m.unflagged {
+		return
+	}
+	if data, err := m.store.ReadChecked(ctx, superBlock, &superKind); err == nil {
+		m.flag(ctx, data)
+	}
+}
+
+// flag writes a superblock with the flag.
+func (m *metadata) flag(ctx context.Context, super []byte) {
+	binary.LittleEndian.PutUint32(super[4:], m.super.flags)
+	m.unflagged = m.store.WriteSuper(ctx, superBlock, &superKind, super) != nil
 }
 
 func (m *metadata) needsCheck() bool { return m.super.flags&flagNeedsCheck != 0 }

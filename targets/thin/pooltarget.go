@@ -351,17 +351,16 @@ func (t *poolTarget) PostSuspend(ctx context.Context) error {
 	if err := p.close(ctx); err != nil {
 		return err
 	}
-	if p.blankStill() || mode(p.mode.Load()) >= modeOutOfMetadata {
+	if err := p.take(ctx); err != nil {
+		return err
+	}
+	blank := p.blank // the target was not resumed
+	p.md.noteCheck(ctx)
+	p.leave()
+	if blank || mode(p.mode.Load()) >= modeOutOfMetadata {
 		return nil
 	}
 	return p.commit(ctx)
-}
-
-// blankStill reports whether the metadata was never formatted: the target was not resumed.
-func (p *pool) blankStill() bool {
-	p.turn <- struct{}{}
-	defer p.leave()
-	return p.blank
 }
 
 // Close gives up the pool. The last target of a device ends it.

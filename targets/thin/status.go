@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"dmfs/targets/pdata"
 )
 
@@ -24,12 +26,13 @@ func (t *poolTarget) Status(ctx context.Context, noFlush bool) (string, error) {
 	p.mu.Lock()
 	shut := p.shut
 	p.mu.Unlock()
-	if !noFlush && !shut && p.md.tm.Changed() {
-		_ = p.commitNow(ctx) // an error shows in the mode
+	if !noFlush && !shut {
+		p.confirm(ctx)
 	}
 	m := mode(p.mode.Load())
-	if m == modeFail {
-		return "Fail", nil
+	if m == modeFail { // since it was looked at above: the kernel says so once
+		p.logf("dm_pool_get_metadata_transaction_id returned -%d", unix.EINVAL)
+		return "Error", nil
 	}
 	return p.status(m), nil
 }
