@@ -234,3 +234,40 @@ func FuzzArgs(f *testing.F) {
 		_ = d.(interface{ Close() error }).Close()
 	})
 }
+
+// A snapshot that is shorter than its origin spends nothing on what is written behind its end.
+func TestShorterThanOrigin(t *testing.T) {
+	const sectors, shown = 256, 100 // the chunk that has the end reaches on to 104
+	base := mappertest.NewDisk("7:0", sectors)
+	h := mappertest.NewHost(base, mappertest.NewDisk("7:1", 4*sectors))
+	types := make(map[string]*mapper.Type)
+	for _, ty := range NewTypes() {
+		types[ty.Name] = ty
+	}
+	d, err := types["snapshot"].New(t.Context(), h, mapper.Spec{Len: shown, Args: []string{"7:0", "7:1", "N", "8"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := d.(*snapshot)
+	origin, err := types["snapshot-origin"].New(t.Context(), h, mapper.Spec{Len: sectors, Args: []string{"7:0"}})
+	if err == nil {
+		err = s.PreResume(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		at, n mapper.Sector
+		want  string
+	}{{100, 156, "0/1024 0"}, {99, 100, "8/1024 0"}, {0, 256, "104/1024 0"}} {
+		r := mapper.Request{Op: mapper.OpWrite, Start: c.at, Count: c.n, Data: make([]byte, c.n.Bytes())}
+		if err := origin.Submit(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := s.Status(t.Context(), false); got != c.want {
+			t.Errorf("after a write of %d sectors at %d: %s, want %s", c.n, c.at, got, c.want)
+		}
+	}
+	_ = s.Close()
+	_ = origin.(*originTarget).Close()
+}

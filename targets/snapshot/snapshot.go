@@ -242,11 +242,15 @@ func (s *snapshot) write(ctx context.Context, c *content, r mapper.Request) erro
 	})
 }
 
-// keep copies what n sectors of the origin from start on touch and s does not have. It fails only if ctx ends first: what goes
-// wrong costs the snapshot its validity, not the writer.
+// keep copies what n sectors of the origin from start on touch and s does not have, as far as s reaches. It fails only if ctx ends first: what
+// goes wrong costs the snapshot its validity, not the writer.
 func (s *snapshot) keep(ctx context.Context, start, n mapper.Sector) error {
 	c := s.content
-	first, end := c.span(start, n)
+	last := s.start + s.length
+	if start >= last {
+		return nil
+	}
+	first, end := c.span(start, min(n, last-start))
 	if !c.valid.Load() || c.kept.all(first, end) {
 		return nil
 	}
@@ -417,8 +421,12 @@ func (s *snapshot) Resume() {
 	s.family.mu.Lock()
 	s.suspended = false
 	s.family.mu.Unlock()
-	if s.merges {
+	switch {
+	case !s.merges:
+	case s.isValid():
 		s.merger.Start(s.merge)
+	default:
+		s.host.LogFrom(logModule, "Snapshot is invalid: can't merge")
 	}
 }
 
