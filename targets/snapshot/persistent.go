@@ -56,6 +56,12 @@ func (p *persistent) load(ctx context.Context, add func(exception) error) (valid
 	if err := p.readHeader(ctx); err != nil {
 		return false, err
 	}
+	if !p.invalid && p.disk.Sectors() < 2*p.chunk {
+		if p.fresh {
+			p.host.LogFrom(module, "zero_disk_area(0) failed")
+		}
+		return false, p.refuse(unix.EIO, "the disk has %d sectors, no room for a header and an area of %d each", p.disk.Sectors(), p.chunk)
+	}
 	p.perArea = uint64(p.chunk.Bytes()) / exceptionSize
 	p.page = make([]byte, p.pageExceptions()*exceptionSize)
 	p.next.Store(headerChunks + 1)
