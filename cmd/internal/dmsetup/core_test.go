@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -41,9 +42,9 @@ func (c coreMount) Do(ctx context.Context, command string) (string, error) {
 	return reply, nil
 }
 
-func newCore() coreMount {
+func newCore(more ...*mapper.Type) coreMount {
 	g := &mapper.Registry{}
-	for _, t := range testTypes {
+	for _, t := range slices.Concat(testTypes, more) {
 		g.Register(t)
 	}
 	return coreMount{mapper.NewManager(g, mapper.Options{Major: recordedMajor, MountPoint: "/dev/mapper", Files: ubd{}})}

@@ -109,6 +109,7 @@ func (s *session) start(r ref, d newDevice) error {
 	if err != nil {
 		return s.ioctlFailed("reload", r, unix.ENXIO)
 	}
+	asked := ref{name: r.name, numbered: r.numbered, major: r.major, minor: r.minor} // as libdevmapper resumes it: the uuid is gone by then
 	r.numbered, r.major, r.minor = true, made.Major, made.Minor
 	load := []string{"load", quote(r.name)}
 	if d.readOnly {
@@ -116,7 +117,7 @@ func (s *session) start(r ref, d newDevice) error {
 	}
 	_, err = s.send("reload", r, append(load, formatTable(d.specs))...)
 	if err == nil {
-		_, err = s.send("resume", r, "resume", quote(r.name))
+		_, err = s.send("resume", asked, "resume", quote(r.name))
 	}
 	if err == nil {
 		return nil

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"dmfs/fs/control"
 	"dmfs/mapper"
 	"dmfs/tests/dmsetuptest"
@@ -58,6 +60,27 @@ func TestReason(t *testing.T) {
 		t.Errorf("left behind: %s", out)
 	}
 }
+
+// If what create resumes fails, libdevmapper names the device as it was asked for: with a number only if one was given, and without the uuid.
+// As dmsetup 1.02.185 did with a snapshot whose store is in use.
+func TestCreateFailsToResume(t *testing.T) {
+	core := newCore(&mapper.Type{Name: "stubborn", New: func(context.Context, mapper.Host, mapper.Spec) (mapper.Target, error) { return stubborn{}, nil }})
+	for _, tt := range []struct{ line, device string }{
+		{"dmsetup create b --table '0 64 stubborn'", "b "},
+		{"dmsetup create b -u U --table '0 64 stubborn'", "b "},
+		{"dmsetup create b -j 254 -m 9 --table '0 64 stubborn'", "b (254:9)"},
+	} {
+		want := "device-mapper: resume ioctl on " + tt.device + " failed: Invalid argument\nCommand failed.\n"
+		if r := loose(t, core, tt.line); r.Status != 1 || !strings.HasPrefix(r.Stderr, want) {
+			t.Errorf("%s: status %d\n%swant\n%s", tt.line, r.Status, r.Stderr, want)
+		}
+	}
+}
+
+// A stubborn target is not resumed.
+type stubborn struct{ errorTarget }
+
+func (stubborn) PreResume(context.Context) error { return unix.EINVAL }
 
 // -o all is every field that is there.
 func TestAllFields(t *testing.T) {
