@@ -37,7 +37,7 @@ type CorruptError struct {
 	Block  Block
 	Kind   string
 	Reason string
-	Errno  unix.Errno // EILSEQ for what a checksum found, ENOTBLK for a block in another's place, else EINVAL or EIO
+	Errno  unix.Errno // EILSEQ for what a checksum or a check of the contents found, ENOTBLK for a block in another's place, else EINVAL or EIO
 }
 
 // Error returns "KIND block N: reason".
@@ -90,7 +90,7 @@ func (k *Kind) Verify(b Block, data []byte) error {
 	}
 	if k.Check != nil {
 		if err := k.Check(data); err != nil {
-			return &CorruptError{b, k.Name, err.Error(), unix.EIO}
+			return &CorruptError{b, k.Name, err.Error(), unix.EILSEQ}
 		}
 	}
 	return nil

@@ -2,7 +2,10 @@ package thin
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"golang.org/x/sys/unix"
 
 	"dmfs/mapper"
 	"dmfs/targets/pdata"
@@ -169,7 +172,11 @@ func (p *pool) flushData(ctx context.Context) error {
 
 // failed gives up the transaction: the metadata is that of the last commit again, and is not changed any more. The turn is held.
 func (p *pool) failed(ctx context.Context, what string, err error) {
-	p.logf("metadata operation '%s' failed: error = -%d", what, mapper.Errno(err))
+	errno := mapper.Errno(err)
+	if errors.Is(err, pdata.ErrNoSpace) { // requests are told EIO, since it is not their space
+		errno = unix.ENOSPC
+	}
+	p.logf("metadata operation '%s' failed: error = -%d", what, errno)
 	p.logf("aborting current metadata transaction")
 	if lockErr := p.look.Lock(ctx); lockErr != nil {
 		return

@@ -15,6 +15,8 @@ import (
 //  3. the data blocks lose a reference, a few bitmaps at a time, and the nodes of its tree are given back
 //  4. a commit
 //
+// If another device has the whole tree as well, as that of a snapshot which nobody has written to, 2 and 4 are all there is.
+//
 // Nothing has changed before 2. From there on the turn is kept, so that no commit comes between, and a power cut finds the device whole or
 // gone; but between the steps others read. What another device does in 1 to the nodes that it has in common with this one, 3 sees.
 type removal struct {
@@ -78,17 +80,23 @@ func (m *metadata) drop(ctx context.Context, r *removal) (more bool, err error) 
 func (p *pool) deleteThin(ctx context.Context, id DevID) error {
 	const what = "dm_pool_delete_thin_device"
 	var r *removal
+	shared := false
+	defer func() { p.md.leaving = nil }()
 	err := p.change(ctx, what, func(ctx context.Context) (err error) {
-		r, err = p.md.beginRemoval(ctx, id)
+		if r, err = p.md.beginRemoval(ctx, id); err != nil {
+			return err
+		}
+		if shared, err = p.md.tm.Shared(ctx, r.root); err == nil && shared {
+			_, err = p.md.detach(ctx, r)
+		}
 		return err
 	})
-	if err != nil {
+	if err != nil || shared {
 		return err
 	}
 	p.leave()
 	err = p.survey(ctx, r)
 	p.turn <- struct{}{}
-	defer func() { p.md.leaving = nil }()
 	if err != nil {
 		if ctx.Err() != nil {
 			return err

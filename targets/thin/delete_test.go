@@ -1,14 +1,18 @@
 package thin
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"dmfs/mapper"
 	"dmfs/mapper/mappertest"
+	"dmfs/targets/pdata"
 )
 
 // While a large device is deleted others that share blocks with it are read and written, break sharing and commit; nobody can open
@@ -86,4 +90,45 @@ func TestDeleteHeld(t *testing.T) {
 	}
 	b.close()
 	checked(t, b.meta, false)
+}
+
+// A snapshot that nobody has written to is deleted without a look at the tree that it shares, damaged or not; what is wrong is told to those who read it.
+func TestDeleteOfShared(t *testing.T) {
+	meta := mappertest.NewDisk("7:0", 4096)
+	b := newBench(t, meta, mappertest.NewDisk("7:1", 65536))
+	pool := b.create("pool", poolTable)
+	b.message(pool, "create_thin 0")
+	d := b.create("t", "0 4096 thin pool 0")
+	b.write(d, 0, 128, 1)
+	must(b, b.mgr.Remove(ctx, "t", mapper.RemoveOptions{}))
+	b.message(pool, "create_snap 1 0")
+	must(b, b.mgr.Remove(ctx, "pool", mapper.RemoveOptions{}))
+	root := rootOf(t, meta, 1)
+	at := mapper.Sector(root) * pdata.BlockSectors
+	must(b, meta.Submit(ctx, mapper.Request{Op: mapper.OpWrite, Start: at, Count: 1, Data: make([]byte, mapper.SectorSize)}))
+	pool = b.create("pool", poolTable)
+	b.message(pool, "delete 1")
+	if s := b.status(pool); !strings.Contains(s, " rw ") {
+		t.Errorf("after the deletion of a snapshot that shares all: %s", s)
+	}
+	_, err := pool.Message(ctx, 0, []string{"delete", "0"})
+	if !errors.Is(err, unix.ENOTBLK) {
+		t.Errorf("deletion of a damaged device: %v, want ENOTBLK: the block does not say its number", err)
+	}
+	if s := b.status(pool); !strings.Contains(s, " needs_check ") {
+		t.Errorf("after the deletion of a damaged device: %s", s)
+	}
+	b.close()
+}
+
+// rootOf returns the root of the mappings of a device that is not in use.
+func rootOf(t *testing.T, meta mapper.Disk, id DevID) pdata.Block {
+	store := pdata.NewStore(meta, nil)
+	s, _, err := readSuper(ctx, store)
+	must2(t, err)
+	md := newMetadata(store, func(string, string, ...any) {})
+	must2(t, md.load(ctx, s))
+	d, err := md.open(ctx, id)
+	must2(t, err)
+	return d.root
 }

@@ -2,10 +2,10 @@ package thin
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 
-	"dmfs/mapper"
+	"golang.org/x/sys/unix"
+
 	"dmfs/targets/pdata"
 )
 
@@ -104,17 +104,15 @@ func (s *superblock) encode(p []byte) {
 	}
 }
 
-var errFeatures = errors.New("could not access metadata due to unsupported optional features")
+var errFeatures = fmt.Errorf("could not access metadata due to unsupported optional features: %w", unix.EINVAL)
 
-// check looks for what cannot be, on a metadata disk of so many blocks.
+// check looks for what cannot be, on a metadata disk of so many blocks. The size of data blocks is compared with the table's, which is valid.
 func (s *superblock) check(blocks pdata.Block) error {
 	switch {
 	case s.features[1] != 0 || s.features[2] != 0:
 		return errFeatures
 	case s.metaSectors != uint32(pdata.BlockSectors):
 		return fmt.Errorf("metadata blocks of %d sectors, want %d", s.metaSectors, pdata.BlockSectors)
-	case validBlockSize(mapper.Sector(s.blockSectors)) != nil:
-		return fmt.Errorf("data blocks of %d sectors", s.blockSectors)
 	case s.mappings >= blocks || s.details >= blocks || s.held >= blocks:
 		return fmt.Errorf("roots past the end of the metadata disk")
 	}

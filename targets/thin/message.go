@@ -2,6 +2,7 @@ package thin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -9,6 +10,7 @@ import (
 
 	"dmfs/mapper"
 	"dmfs/targets/internal/args"
+	"dmfs/targets/pdata"
 )
 
 // Message carries out what the pool is told, and commits it.
@@ -62,6 +64,15 @@ func (t *poolTarget) refuse(errno unix.Errno, format string, args ...any) error 
 	return &mapper.ArgError{Detail: text, Errno: errno}
 }
 
+// cause returns the errno of what went wrong in the metadata, which a request is told as EIO.
+func cause(err error) unix.Errno {
+	var damage *pdata.CorruptError
+	if errors.As(err, &damage) {
+		return damage.Errno
+	}
+	return mapper.Errno(err)
+}
+
 // count checks the number of words after the first.
 func (t *poolTarget) count(words []string, want int) error {
 	if len(words) != want {
@@ -89,7 +100,7 @@ func (t *poolTarget) createThin(ctx context.Context, words []string) error {
 	}
 	err = t.pool.change(ctx, "dm_pool_create_thin", func(ctx context.Context) error { return t.pool.md.createThin(ctx, id) })
 	if err != nil {
-		return t.refuse(mapper.Errno(err), "Creation of new thinly-provisioned device with id %s failed.", words[1])
+		return t.refuse(cause(err), "Creation of new thinly-provisioned device with id %s failed.", words[1])
 	}
 	return nil
 }
@@ -108,7 +119,7 @@ func (t *poolTarget) createSnap(ctx context.Context, words []string) error {
 	}
 	err = t.pool.change(ctx, "dm_pool_create_snap", func(ctx context.Context) error { return t.pool.md.createSnap(ctx, id, origin) })
 	if err != nil {
-		return t.refuse(mapper.Errno(err), "Creation of new snapshot %s of device %s failed.", words[1], words[2])
+		return t.refuse(cause(err), "Creation of new snapshot %s of device %s failed.", words[1], words[2])
 	}
 	return nil
 }
@@ -122,7 +133,7 @@ func (t *poolTarget) deleteThin(ctx context.Context, words []string) error {
 		return err
 	}
 	if err := t.pool.deleteThin(ctx, id); err != nil {
-		return t.refuse(mapper.Errno(err), "Deletion of thin device %s failed.", words[1])
+		return t.refuse(cause(err), "Deletion of thin device %s failed.", words[1])
 	}
 	return nil
 }
@@ -142,7 +153,7 @@ func (t *poolTarget) setTransaction(ctx context.Context, words []string) error {
 	}
 	err := t.pool.change(ctx, "dm_pool_set_metadata_transaction_id", func(context.Context) error { return t.pool.md.setTransaction(ids[0], ids[1]) })
 	if err != nil {
-		return t.refuse(mapper.Errno(err), "Failed to change transaction id from %s to %s.", words[1], words[2])
+		return t.refuse(cause(err), "Failed to change transaction id from %s to %s.", words[1], words[2])
 	}
 	return nil
 }
@@ -154,7 +165,7 @@ func (t *poolTarget) reserveSnap(ctx context.Context, words []string) error {
 	_ = t.pool.commitNow(ctx)
 	err := t.pool.change(ctx, "dm_pool_reserve_metadata_snap", t.pool.md.holdSnapshot)
 	if err != nil {
-		return t.refuse(mapper.Errno(err), "reserve_metadata_snap message failed.")
+		return t.refuse(cause(err), "reserve_metadata_snap message failed.")
 	}
 	return nil
 }
@@ -165,7 +176,7 @@ func (t *poolTarget) releaseSnap(ctx context.Context, words []string) error {
 	}
 	err := t.pool.change(ctx, "dm_pool_release_metadata_snap", t.pool.md.releaseSnapshot)
 	if err != nil {
-		return t.refuse(mapper.Errno(err), "release_metadata_snap message failed.")
+		return t.refuse(cause(err), "release_metadata_snap message failed.")
 	}
 	return nil
 }

@@ -215,7 +215,6 @@ func (m *metadata) reread(ctx context.Context, d *device) error {
 // as the kernel's cache would: what can be read is still shown.
 func (m *metadata) setNeedsCheck(ctx context.Context) error {
 	m.super.flags |= flagNeedsCheck
-	m.unflagged = true
 	data, err := m.store.ReadChecked(ctx, superBlock, &superKind)
 	if err != nil {
 		return err

@@ -2,11 +2,13 @@ package thin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 
+	"dmfs/mapper"
 	"dmfs/targets/pdata"
 )
 
@@ -84,14 +86,14 @@ func (t *target) Status(ctx context.Context, _ bool) (string, error) {
 	}
 	defer p.look.Unshare()
 	mapped := t.dev.mapped * uint64(p.blockSectors)
-	if t.dev.mapped == 0 {
-		return "0 -", nil
-	}
 	var v [mappingSize]byte
 	high, err := p.md.sub.Highest(ctx, t.dev.root, v[:])
-	if err != nil {
-		p.logf("dm_thin_get_highest_mapped_block returned -%d", 5)
-		return "Error", nil //nolint:nilerr // the status says it
+	switch {
+	case errors.Is(err, pdata.ErrNotFound):
+		return fmt.Sprintf("%d -", mapped), nil
+	case err != nil:
+		p.logf("dm_thin_get_highest_mapped_block returned -%d", mapper.Errno(err))
+		return "Error", nil
 	}
 	return fmt.Sprintf("%d %d", mapped, (high+1)*uint64(p.blockSectors)-1), nil
 }
