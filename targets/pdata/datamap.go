@@ -140,6 +140,19 @@ func (m *DataMap) Free() Block {
 	return n - min(n, Block(len(m.held)))
 }
 
+// CommitTakes returns how many metadata blocks Commit copies at most.
+func (m *DataMap) CommitTakes() Block {
+	dirty := 0
+	for _, e := range m.cache {
+		if e.dirty {
+			dirty++
+		}
+	}
+	const leastInLeaf = (BlockSize - nodeHeader) / (keySize + indexSize) / 3
+	leaves := m.entries()/leastInLeaf + 1
+	return Block(min(dirty, leaves) + 3) // and the nodes above, which so few leaves have
+}
+
 // Commit writes the index entries that changed. It comes before TM.PreCommit.
 func (m *DataMap) Commit(ctx context.Context) (err error) {
 	if m.begin >= m.blocks {

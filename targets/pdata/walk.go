@@ -53,6 +53,22 @@ func (t *Tree) Highest(ctx context.Context, root Block, v []byte) (uint64, error
 	return 0, err
 }
 
+// Shared reports whether anybody else has a node on the way to key: a change there copies it, and counts all that it refers to once more.
+func (t *Tree) Shared(ctx context.Context, root Block, key uint64) (bool, error) {
+	b := root
+	n, err := t.node(ctx, b)
+	for depth := 1; err == nil; depth++ {
+		var shared bool
+		if shared, err = t.TM.Shared(ctx, b); err != nil || shared || n.leaf() {
+			return shared, err
+		}
+		i := max(n.find(key), 0)
+		b = n.child(i)
+		n, err = t.child(ctx, n, i, depth)
+	}
+	return false, err
+}
+
 // Walk calls f for each entry with a key in [from, to), in ascending order, until f returns an error. f must not keep value.
 func (t *Tree) Walk(ctx context.Context, root Block, from, to uint64, f func(key uint64, value []byte) error) error {
 	n, err := t.node(ctx, root)

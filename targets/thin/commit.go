@@ -28,10 +28,18 @@ func (p *pool) change(ctx context.Context, what string, f func(ctx context.Conte
 	}
 	err := f(ctx)
 	p.look.Unlock()
-	if err != nil && !refusal(err) {
+	if err == nil && p.alone && p.md.tm.Meta().Free() < p.md.commitTakes() {
+		err = pdata.ErrNoSpace // it could not be committed
+	}
+	switch {
+	case errors.Is(err, pdata.ErrNoSpace) && p.alone:
+		p.giveUp(ctx, what)
+		return fmt.Errorf("%s: the metadata is full: %w: %w", what, mapper.ErrIO, pdata.ErrNoSpace)
+	case err != nil && !refusal(err):
 		p.failed(ctx, what, err)
 		return fmt.Errorf("%s: %w: %w", what, mapper.ErrIO, err)
 	}
+	p.alone = false
 	if !p.kicked.Swap(true) { // else the worker would be woken by every change
 		select {
 		case p.kick <- struct{}{}:
@@ -39,6 +47,66 @@ func (p *pool) change(ctx context.Context, what string, f func(ctx context.Conte
 		}
 	}
 	return err
+}
+
+// manyMetaBlocks is more than one change takes, but for contrived ones.
+const manyMetaBlocks = 1024
+
+// headroom sees to it that a change that may take many metadata blocks can be given up without harm: if there are few, it commits what others
+// were told is done. How many a change takes cannot be told beforehand: to write to a leaf that snapshots share means to count each of its data
+// blocks once more, which may copy every block of the space map. The turn is held.
+func (p *pool) headroom(ctx context.Context) error {
+	if p.md.tm.Meta().Free() >= p.md.reserve()+manyMetaBlocks {
+		return nil
+	}
+	if p.md.tm.Changed() {
+		if err := p.commitNow(ctx); err != nil {
+			return err
+		}
+	}
+	p.alone = true
+	return nil
+}
+
+// headroomFor is headroom for mapping or unmapping the blocks of d from from to to, if others share what that changes.
+func (p *pool) headroomFor(ctx context.Context, d *device, from, to uint64) error {
+	const leaf = 64 // a leaf has more blocks, unless it is the root
+	if p.md.tm.Meta().Free() >= p.md.reserve()+manyMetaBlocks {
+		return nil
+	}
+	for b := from; b < to; b += leaf {
+		shared, err := p.md.sub.Shared(ctx, d.root, b)
+		switch {
+		case err != nil:
+			return nil //nolint:nilerr // what is wrong is left to the change to find
+		case shared:
+			return p.headroom(ctx)
+		}
+	}
+	return nil
+}
+
+// giveUp takes back a change for which there were not enough metadata blocks, and nothing else: the metadata is that of the last commit, and needs no
+// check. The turn is held.
+func (p *pool) giveUp(ctx context.Context, what string) {
+	p.logf("metadata operation '%s' failed: error = -%d", what, unix.ENOSPC)
+	if p.look.Lock(ctx) != nil {
+		return
+	}
+	for _, d := range p.md.devices { // what they were told is done was committed before
+		d.changed = false
+		d.changedIn.Store(min(d.changedIn.Load(), p.durable.Load()))
+	}
+	err := p.md.abort(ctx)
+	p.look.Unlock()
+	p.seq.Add(1)
+	p.alone = false
+	if err != nil {
+		p.logf("failed to abort metadata transaction")
+		p.setMode(modeFail)
+		return
+	}
+	p.outOfMetadata()
 }
 
 // warm reads what mapping block of d changes, so that nobody waits for the disk while look is held alone. from is the data block that it gives up, if

@@ -103,12 +103,16 @@ func (p *pool) deleteThin(ctx context.Context, id DevID) error {
 		}
 		return p.change(ctx, what, func(context.Context) error { return err })
 	}
-	more := false
+	if err := p.headroom(ctx); err != nil {
+		return err
+	}
+	more, alone := false, p.alone // all steps are one change
 	err = p.change(ctx, what, func(ctx context.Context) (err error) {
 		more, err = p.md.detach(ctx, r)
 		return err
 	})
 	for err == nil && more {
+		p.alone = alone
 		err = p.change(ctx, what, func(ctx context.Context) (err error) {
 			more, err = p.md.drop(ctx, r)
 			return err

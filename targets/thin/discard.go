@@ -101,6 +101,9 @@ func (t *target) unmapSome(ctx context.Context, from, to uint64) error {
 		}
 	}
 	p.warmRange(ctx, t.dev, from, to)
+	if err := p.headroomFor(ctx, t.dev, from, to); err != nil {
+		return err
+	}
 	return p.change(ctx, "dm_thin_remove_range", func(ctx context.Context) error {
 		p.changed(t.dev)
 		return p.md.remove(ctx, t.dev, from, to)

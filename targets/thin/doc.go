@@ -65,7 +65,8 @@
 // rw until something happens:
 //
 //   - No free data block: out_of_data_space. Mapped blocks can be written, others wait or fail. A larger table, or discards, end it.
-//   - The reserve of the metadata is reached: ro. A larger METADATA, with the table loaded anew, ends it.
+//   - The reserve of the metadata is reached, or a change would take more than is left: ro, and only that change is lost. A larger METADATA, with the
+//     table loaded anew, ends it.
 //   - An error, or damage, while metadata change: the transaction is given up and what it did is lost, as in a power cut; ro and
 //     needs_check. Run thin_check and thin_repair on METADATA, or clear the flag with thin_check --clear-needs-check-flag. If not even the last transaction can be
 //     read: Fail.
@@ -103,6 +104,7 @@
 //   - Write-zeroes frees blocks; the kernel's thin writes zeroes, which takes blocks.
 //   - A node of a tree that has one child in common with another tree is merged with it without losing count of what is below; the kernel's count is one too low then.
 //   - A read-only pool whose table or metadata disk is larger does not grow; the kernel tries to, fails and asks for a check.
+//   - A change for which there are not enough metadata blocks is taken back alone; the kernel gives up the whole transaction, and the pool needs a check.
 //   - The log says what to run when the metadata is full or needs a check.
 //   - If the table of a pool in use is replaced by another target (remove force), its devices fail; in the kernel they wait for ever.
 package thin

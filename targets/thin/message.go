@@ -32,6 +32,9 @@ func (t *poolTarget) Message(ctx context.Context, words []string) (string, error
 	if p.blank {
 		return "", t.refuse(unix.EINVAL, "%s: the pool was never resumed", p.number)
 	}
+	if err := p.headroom(ctx); err != nil {
+		return "", t.refuse(mapper.Errno(err), "%s: the metadata cannot be committed", p.number)
+	}
 	var err error
 	switch strings.ToLower(words[0]) {
 	case "create_thin":
@@ -67,8 +70,11 @@ func (t *poolTarget) refuse(errno unix.Errno, format string, args ...any) error 
 // cause returns the errno of what went wrong in the metadata, which a request is told as EIO.
 func cause(err error) unix.Errno {
 	var damage *pdata.CorruptError
-	if errors.As(err, &damage) {
+	switch {
+	case errors.As(err, &damage):
 		return damage.Errno
+	case errors.Is(err, pdata.ErrNoSpace):
+		return unix.ENOSPC
 	}
 	return mapper.Errno(err)
 }

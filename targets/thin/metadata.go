@@ -244,6 +244,10 @@ func (m *metadata) needsCheck() bool { return m.super.flags&flagNeedsCheck != 0 
 // reserve is how many metadata blocks are not for mappings: a tenth, at most 16 MiB. Out of these a commit is always possible.
 func (m *metadata) reserve() pdata.Block { return min(4096, m.tm.Meta().Blocks()/10) }
 
+// commitTakes returns how many metadata blocks a commit of a change to a device or two takes at most: their details, the two indices and what
+// counts them.
+func (m *metadata) commitTakes() pdata.Block { return 8 + m.data.CommitTakes() }
+
 // freeMeta returns how many metadata blocks may be used.
 func (m *metadata) freeMeta() pdata.Block {
 	free := m.tm.Meta().Free()

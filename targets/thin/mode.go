@@ -77,8 +77,7 @@ func (p *pool) checkMetadataSpace() {
 	free := p.md.freeMeta()
 	if free == 0 && mode(p.mode.Load()) < modeOutOfMetadata {
 		p.logFrom(nil, "thin", "No free metadata blocks")
-		p.setMode(modeOutOfMetadata)
-		p.logf("make the metadata disk %s larger, or delete thin devices after that, and load the table of the pool again", mapper.DiskName(p.meta))
+		p.outOfMetadata()
 	}
 	p.mu.Lock()
 	report := !p.metaReported && p.md.tm.Meta().Free() <= p.metaThreshold()
@@ -88,6 +87,12 @@ func (p *pool) checkMetadataSpace() {
 		p.logf("reached low water mark for metadata device: sending event.")
 		p.event()
 	}
+}
+
+// outOfMetadata ends changes until the metadata grows, and says how.
+func (p *pool) outOfMetadata() {
+	p.setMode(modeOutOfMetadata)
+	p.logf("make the metadata disk %s larger, or delete thin devices after that, and load the table of the pool again", mapper.DiskName(p.meta))
 }
 
 // metaThreshold is how many free metadata blocks raise an event: a quarter, at most 4 MiB.

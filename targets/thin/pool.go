@@ -70,6 +70,7 @@ type pool struct {
 	md      *metadata  // under turn to change, look to read; its trees are there once loaded
 	blank   bool       // to be formatted; guarded by turn
 	trims   []blockRun // data blocks that commits have freed, to be discarded; guarded by turn
+	alone   bool       // the transaction has nothing that anybody was told is done, see headroom; guarded by turn
 
 	mode    atomic.Int32
 	seq     atomic.Uint64 // number of the transaction in the making, from 1

@@ -368,17 +368,24 @@ func (t *target) provision(ctx context.Context, r mapper.Request, block uint64, 
 	p.turn <- struct{}{}
 	defer p.leave()
 	p.warm(ctx, t.dev, block, from.block, shared)
-	err = p.change(ctx, "dm_thin_insert_block", func(ctx context.Context) error {
-		if err := p.md.insert(ctx, t.dev, block, at); err != nil {
-			return err
-		}
-		p.changed(t.dev)
-		return nil
-	})
+	if err = p.headroomFor(ctx, t.dev, block, block+1); err == nil {
+		err = p.insert(ctx, t.dev, block, at)
+	}
 	if err != nil {
 		p.md.data.Release(at)
 	}
 	return err
+}
+
+// insert maps block of d to a reserved data block. The turn is held.
+func (p *pool) insert(ctx context.Context, d *device, block uint64, at pdata.Block) error {
+	return p.change(ctx, "dm_thin_insert_block", func(ctx context.Context) error {
+		if err := p.md.insert(ctx, d, block, at); err != nil {
+			return err
+		}
+		p.changed(d)
+		return nil
+	})
 }
 
 // fill writes to a new data block what block shows, but for the count sectors from within on, which are about to be written.
