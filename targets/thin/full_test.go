@@ -464,3 +464,27 @@ func TestBlankMetadataRefused(t *testing.T) {
 		b.close()
 	}
 }
+
+// Metadata that is larger than can be used is told as the kernel tells it, and data disks that are too large for the metadata are ENOSPC.
+func TestSizesOfDisks(t *testing.T) {
+	for _, c := range []struct {
+		meta, data mapper.Sector
+		want       error
+		log        string
+	}{
+		{16 << 21, 65536, nil, ""},
+		{16<<21 + 8, 65536, nil, "Metadata device 7:0 is larger than 33292800 sectors: excess space will not be used."},
+		{4096, 6 << 30, unix.ENOSPC, "dm_pool_resize_data_dev' failed: error = -28"},
+	} {
+		b := newBench(t, mappertest.NewDisk("7:0", c.meta), mappertest.Null{Name: "7:1", Size: c.data})
+		specs, err := mapper.ParseTable(fmt.Sprintf("0 %d thin-pool 7:0 7:1 128 0", c.data))
+		must(b, err)
+		if _, err = b.mgr.Create(ctx, mapper.NewDevice{Name: "pool", Minor: -1, Table: specs}); !errors.Is(err, c.want) {
+			t.Errorf("%d sectors of metadata, %d of data: %v, want %v", c.meta, c.data, err, c.want)
+		}
+		if log := b.mgr.Log().Text(); !strings.Contains(log, c.log) || c.log == "" && log != "" {
+			t.Errorf("%d sectors of metadata, %d of data: the log is %q, want %q", c.meta, c.data, log, c.log)
+		}
+		b.close()
+	}
+}

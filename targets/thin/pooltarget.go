@@ -2,6 +2,7 @@ package thin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -200,9 +201,10 @@ func (t *poolTarget) fitsPool(block mapper.Sector) error {
 
 // warnIfTooBig says that not all of a large metadata disk is used.
 func warnIfTooBig(h mapper.Host, meta mapper.Disk) {
-	const most = mapper.Sector(255 * (1 << 14) * 8)
-	if meta.Sectors() > most {
-		h.LogFrom("thin", "Metadata device %s is larger than %d sectors: excess space will not be used.", mapper.KernelName(meta), most)
+	const tooBig = 16 << 30 / mapper.SectorSize
+	if meta.Sectors() > tooBig {
+		h.LogFrom("thin", "Metadata device %s is larger than %d sectors: excess space will not be used.",
+			mapper.KernelName(meta), mapper.Sector(pdata.MaxMetaBlocks)*pdata.BlockSectors)
 	}
 }
 
@@ -300,7 +302,11 @@ func (t *poolTarget) growData(ctx context.Context) (grown bool, err error) {
 	if have != 0 {
 		p.logf("growing the data device from %d to %d blocks", have, want)
 	}
-	return true, p.change(ctx, "dm_pool_resize_data_dev", func(ctx context.Context) error { return p.md.data.Extend(ctx, want-have) })
+	err = p.change(ctx, "dm_pool_resize_data_dev", func(ctx context.Context) error { return p.md.data.Extend(ctx, want-have) })
+	if errors.Is(err, pdata.ErrNoSpace) {
+		err = fmt.Errorf("the metadata disk has no room for %d data blocks: %w", want, unix.ENOSPC)
+	}
+	return true, err
 }
 
 // growMeta gives the metadata what the disk has more.
