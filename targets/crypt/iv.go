@@ -11,11 +11,15 @@ import (
 	"dmfs/targets/internal/sectorcipher"
 )
 
-// numbers are the numbers of the units of a run, from which IVs are made.
-type numbers struct{ first, step uint64 }
+// numbers are the numbers of the units of a run, from which IVs are made. Sectors behind 2^64-1 begin at 0 again, within a run, too.
+type numbers struct {
+	first uint64 // sector
+	step  uint64 // sectors
+	shift int    // log2 of the sectors that count one
+}
 
 // at returns the number of unit i of the run.
-func (n numbers) at(i int) uint64 { return n.first + uint64(i)*n.step }
+func (n numbers) at(i int) uint64 { return (n.first + uint64(i)*n.step) >> n.shift }
 
 // An ivMode makes IVs. It may be called concurrently and does not allocate.
 type ivMode interface {

@@ -61,10 +61,11 @@ func (l *line) withIV(k *keyed) (err error) {
 
 // numbers returns the numbers of a run of units for IVs; first is the sector at which it begins, offset included.
 func (l *line) numbers(first uint64) numbers {
+	n := numbers{first: first, step: 1 << l.unitSectorsShift}
 	if l.ivLargeSectors {
-		return numbers{first >> l.unitSectorsShift, 1}
+		n.shift = l.unitSectorsShift
 	}
-	return numbers{first, 1 << l.unitSectorsShift}
+	return n
 }
 
 // ivs returns a buffer for the IVs of so many bytes of data, nil if there are none.

@@ -70,7 +70,8 @@ func parseMode(template, inner string) (*Scheme, error) {
 		return nil, err
 	}
 	m, ok := modes[template]
-	if !ok || m.wide && b.size != wideBlock {
+	const leastCounter = 4 // bytes of a block that counts, which cipher_null does not have
+	if !ok || m.wide && b.size != wideBlock || m.stream && b.size < leastCounter {
 		return nil, unknown(template + "(" + inner + ")")
 	}
 	s := &Scheme{BlockSize: b.size, IVSize: b.size}

@@ -129,6 +129,7 @@ func TestRefusals(t *testing.T) {
 	for _, name := range []string{
 		"", "aes", "cbc", "cbc(", "cbc()", "cbc(aes", "cbc(aes))", "cbc(cbc(aes))", "xts(blowfish)", "lrw(des)", "essiv(cbc(aes))", "essiv(cbc(aes),sha512)",
 		"essiv(cbc(aes),nosuch)", "essiv(ecb(aes),sha256)", "adiantum(xchacha12)", "adiantum(xchacha8,aes)", "adiantum(xchacha12,des)", "(aes)", "essiv(,)",
+		"ctr(cipher_null)",
 	} {
 		if _, err := Parse(name); !errors.Is(err, ErrUnknown) {
 			t.Errorf("Parse(%q): %v, want ErrUnknown", name, err)
