@@ -70,7 +70,8 @@
 //   - Hash blocks are at most 64 KiB.
 //   - The kernel of the oracle has no error correction. It was compared with what veritysetup 2.6 wrote and repairs itself. A fec_blocks that
 //     leaves the tree out is taken for one with it, which is how veritysetup makes the parity.
-//   - A block of which the disk cannot be read is repaired, too; so is a block of the tree.
+//   - A block of which the disk cannot be read is repaired, too; so is a block of the tree. One that cannot be repaired is an I/O error, whatever the options say
+//     of corruption.
 //   - The kernel of the oracle checks no signatures. Whom to trust is said by certificates in the configuration, in place of the kernel's
 //     keyring of trusted keys.
 //   - restart_on_corruption and panic_on_corruption, see there.

@@ -127,6 +127,11 @@ func (t *target) repair(ctx context.Context, w *work, index uint64, want []byte)
 		return nil, false
 	}
 	defer func() { <-f.turn }()
+	if index >= t.blocks {
+		if known := t.cache.get(index - t.blocks + t.start); known != nil {
+			return known, true // another, for whom this one waited, has repaired it
+		}
+	}
 	size := int(t.dataBlock.Bytes())
 	columns := rs.WordSize - f.roots
 	whole := mapper.GetBuffer((columns + f.roots) * size)

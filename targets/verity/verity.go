@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -91,6 +92,7 @@ type work struct {
 	wait      [2]unverified
 	waiting   int // how many of wait there are
 	sums      [2][sha256x2.Size]byte
+	passed    []corruption // with ignore_corruption
 }
 
 // An unverified block is a data block that is to be verified.
@@ -98,6 +100,7 @@ type unverified struct {
 	number uint64
 	data   []byte // its caller's
 	want   []byte // its digest, by the tree
+	lost   error  // why it could not be read
 }
 
 // around returns what is hashed before a block and after it.
@@ -129,60 +132,74 @@ func (t *target) Submit(ctx context.Context, r mapper.Request) error {
 	case t.dead.Load():
 		return errDead
 	}
-	if len(r.Data) < 2*sharedBytes {
-		return t.read(ctx, r)
+	width := max(1, min(runtime.GOMAXPROCS(0), len(r.Data)/sharedBytes))
+	if width == 1 {
+		passed, err := t.read(ctx, r)
+		t.tell(passed, err)
+		return err
 	}
-	n := r.Count / t.dataBlock
-	width := min(runtime.GOMAXPROCS(0), len(r.Data)/sharedBytes)
 	// Each goroutine gets a part, since what they do takes the same time, and reads it, too: to read all first would leave the others idle.
+	n := r.Count / t.dataBlock
 	each := (n + mapper.Sector(width) - 1) / mapper.Sector(width)
-	return mapper.FanOut(width, width, func(i int) error {
+	passed := make([][]corruption, width)
+	err := mapper.FanOut(width, width, func(i int) (err error) {
 		from := min(mapper.Sector(i)*each, n)
 		blocks := min(each, n-from)
 		if blocks == 0 {
 			return nil
 		}
-		return t.read(ctx, r.Slice(from*t.dataBlock, blocks*t.dataBlock))
+		passed[i], err = t.read(ctx, r.Slice(from*t.dataBlock, blocks*t.dataBlock))
+		return err
 	})
+	t.tell(slices.Concat(passed...), err)
+	return err
 }
 
-// read reads and verifies what was not verified before.
-func (t *target) read(ctx context.Context, r mapper.Request) error {
+// read reads and verifies what was not verified before. passed is what did not verify and is read all the same.
+func (t *target) read(ctx context.Context, r mapper.Request) (passed []corruption, err error) {
 	lost, err := t.readData(ctx, r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	first := uint64(r.Start / t.dataBlock)
-	trust := t.once && !lost
-	if trust && t.allChecked(first, uint64(r.Count/t.dataBlock)) {
-		return nil
+	if t.once && lost == nil && t.allChecked(first, uint64(r.Count/t.dataBlock)) {
+		return nil, nil
 	}
-	return t.verify(ctx, first, r.Data, trust)
+	w := t.works.Get().(*work)
+	defer t.works.Put(w)
+	err = t.verify(ctx, w, first, r.Data, lost)
+	passed, w.passed = w.passed, nil
+	return passed, err
 }
 
-// readData reads the data. Blocks that cannot be read are zeroes if they may be repaired, and lost says that there are such.
-func (t *target) readData(ctx context.Context, r mapper.Request) (lost bool, err error) {
+// readData reads the data. Blocks that cannot be read are zeroes if they may be repaired, and lost says which they are, and why.
+func (t *target) readData(ctx context.Context, r mapper.Request) (lost map[uint64]error, err error) {
 	err = t.data.Submit(ctx, r)
-	if err == nil || t.fec.disk == nil || ctx.Err() != nil {
-		return false, err
+	if err == nil || !t.mends(ctx) {
+		return nil, err
 	}
+	lost = make(map[uint64]error)
 	for at := mapper.Sector(0); at < r.Count; at += t.dataBlock {
-		if part := r.Slice(at, t.dataBlock); t.data.Submit(ctx, part) != nil {
+		part := r.Slice(at, t.dataBlock)
+		if err := t.data.Submit(ctx, part); err != nil {
 			clear(part.Data)
+			lost[uint64(part.Start/t.dataBlock)] = err
 		}
 	}
-	return true, nil
+	return lost, nil
 }
+
+// mends reports whether what cannot be read may be repaired. Of a read that was called off nothing is known.
+func (t *target) mends(ctx context.Context) bool { return t.fec.disk != nil && ctx.Err() == nil }
 
 // sharedBytes is from what size on, in bytes, verifying is worth another processor.
 const sharedBytes = 64 << 10
 
 var errDead = fmt.Errorf("the device has failed since a block did not verify: %w", mapper.ErrIO)
 
-// verify verifies the data blocks from first on, which are in data, two at a time. trust leaves out those that were verified before.
-func (t *target) verify(ctx context.Context, first uint64, data []byte, trust bool) error {
-	w := t.works.Get().(*work)
-	defer t.works.Put(w)
+// verify verifies the data blocks from first on, which are in data, two at a time. Those of lost could not be read.
+func (t *target) verify(ctx context.Context, w *work, first uint64, data []byte, lost map[uint64]error) error {
+	trust := t.once && lost == nil // leave out what was verified before
 	w.waiting = 0
 	size := int(t.dataBlock.Bytes())
 	for block := first; len(data) > 0; block, data = block+1, data[size:] {
@@ -197,7 +214,7 @@ func (t *target) verify(ctx context.Context, first uint64, data []byte, trust bo
 			continue
 		}
 		b := &w.wait[w.waiting]
-		b.number, b.data, b.want = block, data[:size], append(b.want[:0], w.want...)
+		b.number, b.data, b.want, b.lost = block, data[:size], append(b.want[:0], w.want...), lost[block]
 		if w.waiting++; w.waiting == len(w.wait) {
 			if err := t.verifyWaiting(ctx, w); err != nil {
 				return err
@@ -223,7 +240,7 @@ func (t *target) verifyWaiting(ctx context.Context, w *work) error {
 		if err := t.settle(ctx, w, &blocks[i], sum); err != nil {
 			return err
 		}
-		blocks[i].data = nil
+		blocks[i].data, blocks[i].lost = nil, nil
 	}
 	return nil
 }
@@ -233,7 +250,7 @@ func (t *target) settle(ctx context.Context, w *work, b *unverified, sum []byte)
 	if !bytes.Equal(sum, b.want) {
 		fixed, ok := t.repair(ctx, w, b.number, b.want)
 		if !ok {
-			return t.failed("data", b.number)
+			return t.failed(ctx, w, "data", b.number, b.lost)
 		}
 		copy(b.data, fixed)
 	}
@@ -284,8 +301,9 @@ func (t *target) descend(ctx context.Context, w *work, at uint64, off int, mend 
 	n := t.hashBlock
 	block := make([]byte, n.Bytes()) // of which the cache keeps most
 	r := mapper.Request{Op: mapper.OpRead, Start: mapper.Sector(at) * n, Count: n, Data: block}
-	if err := t.hash.Submit(ctx, r); err != nil && t.fec.disk == nil {
-		return err
+	lost := t.hash.Submit(ctx, r)
+	if lost != nil && !t.mends(ctx) {
+		return lost
 	}
 	if bytes.Equal(t.digestOf(w, block), w.want) {
 		t.cache.put(at, block)
@@ -294,7 +312,7 @@ func (t *target) descend(ctx context.Context, w *work, at uint64, off int, mend 
 	} else if fixed, ok := t.repair(ctx, w, at-t.start+t.blocks, w.want); ok {
 		block = fixed
 		t.cache.put(at, block)
-	} else if err := t.failed("metadata", at); err != nil {
+	} else if err := t.failed(ctx, w, "metadata", at, lost); err != nil {
 		return err
 	}
 	w.want = append(w.want[:0], block[off:off+t.digest]...)
@@ -304,28 +322,65 @@ func (t *target) descend(ctx context.Context, w *work, at uint64, off int, mend 
 // errUnknown says that a digest is not known, since the tree is damaged.
 var errUnknown = errors.New("the tree does not verify")
 
-// failed says that a block does not verify, and returns the error that it costs, if any.
-func (t *target) failed(kind string, block uint64) error {
+// A corruption is a block that does not verify.
+type corruption struct {
+	kind  string // "data" or "metadata"
+	block uint64
+}
+
+func (c *corruption) Error() string {
+	return fmt.Sprintf("%s block %d does not verify: %v", c.kind, c.block, mapper.ErrIO)
+}
+
+func (c *corruption) Unwrap() error { return mapper.ErrIO }
+
+// failed returns the error that it costs, if any, that a block does not verify and was not repaired. One that could not be read, or of
+// which the repair was called off, is not known to be corrupted.
+func (t *target) failed(ctx context.Context, w *work, kind string, block uint64, lost error) error {
+	switch {
+	case lost != nil:
+		return lost
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
 	t.corrupt.Store(true)
+	if t.onError == passes {
+		w.passed = append(w.passed, corruption{kind, block})
+		return nil
+	}
+	return &corruption{kind, block}
+}
+
+// tell logs what did not verify, and draws the consequence for the device. What passed are all blocks in their order, and what
+// costs the request is the first of all, behind which the kernel reads no more.
+func (t *target) tell(passed []corruption, err error) {
+	for i := range passed {
+		t.log(&passed[i])
+	}
+	if err == nil {
+		return
+	}
+	var c *corruption
+	if !errors.As(err, &c) {
+		return
+	}
+	t.log(c)
+	if (t.onError == restarts || t.onError == panics) && t.dead.CompareAndSwap(false, true) {
+		t.host.Logf("dm-verity device corrupted: the device fails from here on (%s)", words[t.onError])
+	}
+}
+
+func (t *target) log(c *corruption) {
 	name := mapper.DiskName(t.data)
 	switch n := t.logged.Add(1); {
 	case n <= maxLogged:
-		t.host.Logf("%s: %s block %d is corrupted", name, kind, block)
+		t.host.Logf("%s: %s block %d is corrupted", name, c.kind, c.block)
 		if n == maxLogged {
 			t.host.Logf("%s: reached maximum errors", name)
 		}
 	default:
 		t.logged.Store(maxLogged + 1) // it does not overflow
 	}
-	switch t.onError {
-	case passes:
-		return nil
-	case restarts, panics:
-		if t.dead.CompareAndSwap(false, true) {
-			t.host.Logf("dm-verity device corrupted: the device fails from here on (%s)", words[t.onError])
-		}
-	}
-	return fmt.Errorf("%s block %d does not verify: %w", kind, block, mapper.ErrIO)
 }
 
 // Areas returns the data. The tree has been found to fit, and its blocks need not be those of the device.
