@@ -66,6 +66,10 @@ func parse(ctx context.Context, h mapper.Host, s mapper.Spec) (c config, err err
 	if len(a) < minArgs {
 		return c, mapper.BadArg("Not enough arguments", "%d: want VERSION DATA HASH DATABLOCK HASHBLOCK BLOCKS START ALGORITHM ROOT SALT", len(a))
 	}
+	options, err := optionWords(a[minArgs:])
+	if err != nil {
+		return c, err
+	}
 	var ok bool
 	if c.version, ok = args.ScanUint32(a[0]); !ok || c.version > 1 {
 		return c, mapper.BadArg("Invalid version", "%q: want 0 or 1", a[0])
@@ -94,7 +98,7 @@ func parse(ctx context.Context, h mapper.Host, s mapper.Spec) (c config, err err
 	if err := c.parseHash(h, a[7], a[8], a[9]); err != nil {
 		return c, err
 	}
-	if err := c.parseOptions(ctx, h, a[minArgs:]); err != nil {
+	if err := c.parseOptions(ctx, h, options); err != nil {
 		return c, err
 	}
 	return c, c.signature.check(h, a[8])
@@ -131,16 +135,21 @@ func (c *config) parseHash(h mapper.Host, algorithm, root, salt string) (err err
 	return nil
 }
 
-// parseOptions reads [N OPTION*].
-func (c *config) parseOptions(ctx context.Context, h mapper.Host, a []string) error {
+// optionWords returns the words that [N OPTION*] counts.
+func optionWords(a []string) ([]string, error) {
 	if len(a) == 0 {
-		return nil
+		return nil, nil
 	}
 	n, ok := args.ScanUint32(a[0])
 	if !ok || n > maxFeatures || int(n) > len(a)-1 {
-		return mapper.BadArg("Invalid number of feature args", "%q: want the number of words that follow, of which there are %d", a[0], len(a)-1)
+		return nil, mapper.BadArg("Invalid number of feature args", "%q: want the number of words that follow, of which there are %d", a[0], len(a)-1)
 	}
-	for a = a[1 : 1+n]; len(a) > 0; a = a[1:] {
+	return a[1 : 1+n], nil
+}
+
+// parseOptions reads OPTION*.
+func (c *config) parseOptions(ctx context.Context, h mapper.Host, a []string) error {
+	for ; len(a) > 0; a = a[1:] {
 		word := a[0]
 		if len(a) > 1 {
 			isFEC, err := c.parseFEC(ctx, h, strings.ToLower(word), a[1])
