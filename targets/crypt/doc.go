@@ -121,7 +121,7 @@
 //   - integrity:BYTES without a kind is refused; the kernel takes an address that is none for a text.
 //   - No more than 1024 keys take turns.
 //   - sector_size takes no number of 2^16 or more, integrity none of 2^32; the kernel takes them modulo that.
-//   - Unknown here: the modes pcbc, cfb, ofb and cts; the ciphers anubis, aria, cast6, fcrypt, khazad, seed, sm4, tea, xtea and xeta; cast5 with less
+//   - Unknown here: the modes pcbc, cfb, ofb, cts and rfc3686(ctr(aes)); essiv of essiv; the ciphers anubis, aria, cast6, fcrypt, khazad, seed, sm4, tea, xtea and xeta; cast5 with less
 //     than 11 bytes; hctr2; the hashes md4, wp256 and streebog for essiv, and checksums.
 //   - After "key set" with bad digits the key shows as zeroes, not as what was read up to there.
 package crypt

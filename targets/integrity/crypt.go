@@ -24,7 +24,7 @@ func (j *journal) setCipher() error {
 	a := &j.t.line.crypt
 	var err error
 	if j.scheme, err = sectorcipher.Parse(a.name); err != nil {
-		return &mapper.ArgError{Reason: "Invalid journal cipher", Detail: err.Error(), Errno: unix.ENOENT}
+		return &mapper.ArgError{Reason: "Invalid journal cipher", Detail: mapper.ShowArg(a.name) + " is no cipher here, as ctr(aes) is", Errno: unix.ENOENT}
 	}
 	if !a.keyed {
 		if j.scheme.BlockSize == 1 {

@@ -43,7 +43,8 @@
 //	legacy_recalculate          recalculation is allowed with keys too, where an attacker may have his data authenticated so
 //	allow_discards              discarded blocks have a tag that says so, and are not verified
 //
-// HASH is crc32, crc32c, xxhash64, md4, md5, sha1, sha224, sha256, sha384, sha512, sha3-N, rmd160, wp256 to wp512, blake2b-N, blake2s-256, or hmac(HASH) with a KEY; CIPHER is that of the kernel's
+// HASH is crc32, crc32c, xxhash64, md4, md5, sha1, sha224, sha256, sha384, sha512, sha3-N, rmd160, wp256 to wp512, blake2b-N, blake2s-256, poly1305 (whose key is
+// what it hashes first: a checksum, no MAC), crct10dif, or hmac(HASH) with a KEY; CIPHER is that of the kernel's
 // crypto API, ctr(aes), cbc(aes), xts(aes) and so on. Keys are in hexadecimal digits. They are held in memory that is not swapped out, and listings
 // show zeroes unless asked for keys. A disk for a RAID leg:
 //
@@ -104,6 +105,8 @@
 //   - A superblock with flags that are not known, a journal of more than 1 GiB, and a disk whose blocks are larger than block_size are refused.
 //   - A read-only table writes nothing: the disk has to be formatted, and to have been closed.
 //   - A key with crc32, crc32c or xxhash64 is a seed, as in the kernel; hmac of blake2 and of Whirlpool are refused, as their implementations would not forget the key. Of the kernel's hashes
-//     these are missing: cmac, xcbc and vmac, poly1305, crct10dif, streebog, sm3. Of its stream ciphers for the journal only ctr is there.
-//   - Mode I, which Linux 6.12 has, and 6.1 does not, needs a disk that itself keeps tags of the right size.
+//     these are missing: cmac, xcbc and vmac, streebog, sm3. Of its stream ciphers for the journal only ctr is there.
+//   - Mode I, inline, which Linux 6.12 has, and 6.1 does not, is refused. It needs a disk that itself has room for TAG bytes beside each block, as drives have that
+//     are formatted with protection information; what tables stand on here, files, block devices and network disks, is read and written without. Modes J, B and D keep
+//     the tags on the disk, or on meta_device.
 package integrity

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -24,7 +23,7 @@ type hasher struct {
 // hasher returns the hash with its key. what is how the kernel calls it when it complains.
 func (a *algorithm) hasher(memory *secret.Memory, what string) (*hasher, error) {
 	refuse := func(reason string, errno unix.Errno) error {
-		return &mapper.ArgError{Reason: reason, Detail: strconv.Quote(a.name), Errno: errno}
+		return &mapper.ArgError{Reason: reason, Detail: mapper.ShowArg(a.name), Errno: errno}
 	}
 	noKey := "Error setting " + what + " key"
 	if strings.HasPrefix(a.name, "hmac(") {
@@ -38,7 +37,7 @@ func (a *algorithm) hasher(memory *secret.Memory, what string) (*hasher, error) 
 		mac, err := hashalg.NewMAC(memory, a.name, a.key)
 		return &hasher{size: size, mac: mac}, err
 	}
-	plain, ok := hashalg.New(a.name)
+	plain, ok := hashalg.Any(a.name)
 	if !ok {
 		return nil, refuse("Invalid "+what, unix.ENOENT)
 	}

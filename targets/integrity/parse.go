@@ -80,20 +80,20 @@ func parse(ctx context.Context, h mapper.Host, memory *secret.Memory, a []string
 	}
 	var ok bool
 	if l.start, ok = args.Uint64(a[1]); !ok {
-		return nil, mapper.BadArg("Invalid starting offset", "%q: want a sector", a[1])
+		return nil, mapper.BadArg("Invalid starting offset", "%s: want a sector", mapper.ShowArg(a[1]))
 	}
 	if a[2] != "-" {
 		if l.tagSize, ok = args.ScanUint32(a[2]); !ok || l.tagSize == 0 {
-			return nil, mapper.BadArg("Invalid tag size", "%q: want bytes, or - for the size of the hash", a[2])
+			return nil, mapper.BadArg("Invalid tag size", "%s: want bytes, or - for the size of the hash", mapper.ShowArg(a[2]))
 		}
 	}
-	if len(a[3]) != 1 || !strings.Contains("JBDR", a[3]) {
-		return nil, mapper.BadArg("Invalid mode (expecting J, B, D, R)", "%q", a[3])
+	if err := checkMode(a[3]); err != nil {
+		return nil, err
 	}
 	l.mode = a[3][0]
 	n, ok := args.ScanUint32(a[4])
 	if !ok || n > maxOptions || int(n) > len(a)-fixedArgs-1 {
-		return nil, mapper.BadArg("Invalid number of feature args", "%q: want the number of options that follow, up to %d", a[4], maxOptions)
+		return nil, mapper.BadArg("Invalid number of feature args", "%s: want the number of options that follow, up to %d", mapper.ShowArg(a[4]), maxOptions)
 	}
 	for _, word := range a[fixedArgs+1:][:n] {
 		if err := l.option(ctx, h, memory, word); err != nil {
@@ -102,6 +102,18 @@ func parse(ctx context.Context, h mapper.Host, memory *secret.Memory, a []string
 	}
 	_, err = rand.Read(l.salt[:])
 	return l, err
+}
+
+func checkMode(mode string) error {
+	const reason = "Invalid mode (expecting J, B, D, R)"
+	switch mode {
+	case "J", "B", "D", "R":
+		return nil
+	case "I":
+		return mapper.BadArg(reason, "mode I needs a disk that itself has room for a tag beside each block, as a drive formatted with protection information, "+
+			"and Linux 6.12; files, block devices and network disks have none here: take J, B or D, which keep the tags on the disk or on meta_device")
+	}
+	return mapper.BadArg(reason, "%s", mapper.ShowArg(mode))
 }
 
 // option reads one option.
@@ -115,7 +127,11 @@ func (l *line) option(ctx context.Context, h mapper.Host, memory *secret.Memory,
 		l.recalculate = l.recalculate || l.resetRecalculate
 		return nil
 	}
-	name, value, _ := strings.Cut(word, ":")
+	name, value, valued := strings.Cut(word, ":")
+	unknown := mapper.BadArg("Invalid argument", "%s: no such option, or not such a value", mapper.ShowArg(name))
+	if !valued {
+		return unknown
+	}
 	switch name {
 	case "internal_hash":
 		return l.hash.parse(memory, name, value)
@@ -124,26 +140,22 @@ func (l *line) option(ctx context.Context, h mapper.Host, memory *secret.Memory,
 	case "journal_mac":
 		return l.mac.parse(memory, name, value)
 	case "meta_device":
-		if !strings.Contains(word, ":") {
-			break
-		}
 		var err error
 		l.meta, err = args.Open(ctx, h, value, "Device lookup failed")
 		return err
 	case "sectors_per_bit":
-		n, ok := args.Uint64(value)
-		if !ok {
-			break
+		if n, ok := args.Uint64(value); ok {
+			l.bitShift = uint8(max(1, bits.Len64(n)) - 1)
+			return nil
 		}
-		l.bitShift = uint8(max(1, bits.Len64(n)) - 1)
-		return nil
+		return unknown
 	}
 	if n, ok := args.ScanUint32(value); ok {
 		if known, err := l.number(name, n); known || err != nil {
 			return err
 		}
 	}
-	return mapper.BadArg("Invalid argument", "%.64q: no such option, or not such a value", name)
+	return unknown
 }
 
 // number sets an option that is a number, and reports whether there is one of that name.

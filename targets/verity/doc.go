@@ -11,7 +11,7 @@
 //
 // The table must be read-only. VERSION is 1, or 0 for images of the first tools. DATA has BLOCKS blocks of DATABLOCK bytes; HASH, which may be the same
 // disk, has the tree from its block HASHSTART of HASHBLOCK bytes on. Blocks are powers of two, at least the logical block of their disk and at most 65536. ALGORITHM is
-// md5, sha1, sha224, sha256, sha384, sha512, sha3-224 to sha3-512, rmd160, wp256 to wp512 (Whirlpool), blake2b-160 to blake2b-512 or blake2s-256. ROOT is the digest of the
+// md5, sha1, sha224, sha256, sha384, sha512, sha3-224 to sha3-512, rmd160, wp256 to wp512 (Whirlpool), blake2b-160 to blake2b-512, blake2s-256, or one that integrity has for its tags. ROOT is the digest of the
 // topmost hash block and SALT what is hashed with each block, both in hexadecimal digits; a SALT of - is none. The OPTIONs:
 //
 //	ignore_corruption      a block that does not verify is logged and read as it is

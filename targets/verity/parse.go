@@ -116,7 +116,7 @@ func blockSize(word string, d mapper.Disk, reason string) (mapper.Sector, error)
 // parseHash reads ALGORITHM ROOT SALT.
 func (c *config) parseHash(h mapper.Host, algorithm, root, salt string) (err error) {
 	var ok bool
-	if c.newHash, ok = hashalg.New(algorithm); !ok {
+	if c.newHash, ok = hashalg.Any(algorithm); !ok {
 		return &mapper.ArgError{Reason: "Cannot initialize hash function", Detail: strconv.Quote(algorithm) + " is not known here", Errno: unix.ENOENT}
 	}
 	c.algorithm, c.digest = algorithm, c.newHash().Size()
