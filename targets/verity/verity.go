@@ -2,6 +2,7 @@ package verity
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -89,6 +90,7 @@ func newTarget(ctx context.Context, h mapper.Host, s mapper.Spec) (mapper.Target
 type work struct {
 	h         hash.Hash
 	want, sum []byte // digests
+	block     uint64 // whose digest want is, or leads to
 	wait      [2]unverified
 	waiting   int // how many of wait there are
 	sums      [2][sha256x2.Size]byte
@@ -169,6 +171,7 @@ func (t *target) read(ctx context.Context, r mapper.Request) (passed []corruptio
 	defer t.works.Put(w)
 	err = t.verify(ctx, w, first, r.Data, lost)
 	passed, w.passed = w.passed, nil
+	slices.SortStableFunc(passed, func(a, b corruption) int { return cmp.Compare(a.met, b.met) }) // blocks are verified two at a time
 	return passed, err
 }
 
@@ -207,6 +210,9 @@ func (t *target) verify(ctx context.Context, w *work, first uint64, data []byte,
 			continue
 		}
 		if err := t.want(ctx, w, block, true); err != nil {
+			if before := t.verifyWaiting(ctx, w); before != nil {
+				return before
+			}
 			return err
 		}
 		if t.zero != nil && bytes.Equal(w.want, t.zero) {
@@ -250,7 +256,7 @@ func (t *target) settle(ctx context.Context, w *work, b *unverified, sum []byte)
 	if !bytes.Equal(sum, b.want) {
 		fixed, ok := t.repair(ctx, w, b.number, b.want)
 		if !ok {
-			return t.failed(ctx, w, "data", b.number, b.lost)
+			return t.failed(ctx, w, "data", b.number, b.number, b.lost)
 		}
 		copy(b.data, fixed)
 	}
@@ -287,6 +293,7 @@ func (t *target) want(ctx context.Context, w *work, block uint64, mend bool) err
 	if level == top {
 		w.want = append(w.want[:0], t.root...)
 	}
+	w.block = block
 	for level--; level >= 0; level-- {
 		at, off := t.tree.place(block, level)
 		if err := t.descend(ctx, w, at, off, mend); err != nil {
@@ -312,7 +319,7 @@ func (t *target) descend(ctx context.Context, w *work, at uint64, off int, mend 
 	} else if fixed, ok := t.repair(ctx, w, at-t.start+t.blocks, w.want); ok {
 		block = fixed
 		t.cache.put(at, block)
-	} else if err := t.failed(ctx, w, "metadata", at, lost); err != nil {
+	} else if err := t.failed(ctx, w, "metadata", at, w.block, lost); err != nil {
 		return err
 	}
 	w.want = append(w.want[:0], block[off:off+t.digest]...)
@@ -326,6 +333,7 @@ var errUnknown = errors.New("the tree does not verify")
 type corruption struct {
 	kind  string // "data" or "metadata"
 	block uint64
+	met   uint64 // the data block that was to be verified
 }
 
 func (c *corruption) Error() string {
@@ -336,7 +344,7 @@ func (c *corruption) Unwrap() error { return mapper.ErrIO }
 
 // failed returns the error that it costs, if any, that a block does not verify and was not repaired. One that could not be read, or of
 // which the repair was called off, is not known to be corrupted.
-func (t *target) failed(ctx context.Context, w *work, kind string, block uint64, lost error) error {
+func (t *target) failed(ctx context.Context, w *work, kind string, block, met uint64, lost error) error {
 	switch {
 	case lost != nil:
 		return lost
@@ -344,11 +352,12 @@ func (t *target) failed(ctx context.Context, w *work, kind string, block uint64,
 		return context.Cause(ctx)
 	}
 	t.corrupt.Store(true)
+	c := corruption{kind, block, met}
 	if t.onError == passes {
-		w.passed = append(w.passed, corruption{kind, block})
+		w.passed = append(w.passed, c)
 		return nil
 	}
-	return &corruption{kind, block}
+	return &c
 }
 
 // tell logs what did not verify, and draws the consequence for the device. What passed are all blocks in their order, and what
