@@ -51,11 +51,16 @@ func SplitArgs(line string) ([]string, error) {
 // ShowArg returns a word for people to read in an error or a log, quoted, unless it may be a key that stands in the wrong place: of a
 // long row of hexadecimal digits it says how long it is.
 func ShowArg(word string) string {
-	const longest = 24 // digits: sectors, sizes and hashes of revisions have no more, and keys do
-	if row := longestRow(word); row > longest {
-		return fmt.Sprintf("a word with %d hexadecimal digits", row)
+	if MayBeKey(word) {
+		return fmt.Sprintf("a word with %d hexadecimal digits", longestRow(word))
 	}
 	return fmt.Sprintf("%q", word)
+}
+
+// MayBeKey reports whether a word is not to be shown, since it may be a key that stands in the wrong place.
+func MayBeKey(word string) bool {
+	const longest = 24 // digits: sectors, sizes and hashes of revisions have no more, and keys do
+	return longestRow(word) > longest
 }
 
 // longestRow returns the length of the longest row of hexadecimal digits in s.

@@ -128,6 +128,19 @@ func TestCreateRollsBack(t *testing.T) {
 	}
 }
 
+// A key that stands where a type is expected is told neither in the error nor in the log.
+func TestUnknownTypeShowsNoKey(t *testing.T) {
+	m := newSlow().manager()
+	const key = "00112233445566778899aabbccddeeff"
+	_, err := m.Create(ctx, mapper.NewDevice{Name: "new", Minor: -1, Table: parse(t, "0 8 "+key)})
+	log := m.Log().Text()
+	for _, text := range []string{err.Error(), log} {
+		if strings.Contains(text, key) || !strings.Contains(text, "a word with 32 hexadecimal digits: unknown target type") {
+			t.Errorf("got %q", text)
+		}
+	}
+}
+
 // A deferred removal that was called off does not happen, however late that was.
 func TestDeferredRemoveCalledOff(t *testing.T) {
 	slow := newSlow()

@@ -130,7 +130,7 @@ type SegmentError struct {
 
 // Error returns "segment INDEX (START+LEN TYPE): cause".
 func (e *SegmentError) Error() string {
-	return fmt.Sprintf("segment %d (%d+%d %s): %v", e.Index, e.Spec.Start, e.Spec.Len, e.Spec.Type, e.Err)
+	return fmt.Sprintf("segment %d (%d+%d %s): %v", e.Index, e.Spec.Start, e.Spec.Len, e.Spec.shownType(), e.Err)
 }
 
 // Unwrap returns the cause.

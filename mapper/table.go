@@ -150,7 +150,7 @@ func (t *Table) add(ctx context.Context, s Spec, n int) error {
 	typ := t.dev.mgr.registry.Lookup(s.Type)
 	switch {
 	case typ == nil:
-		return shape(s.Type+": unknown target type", "%s", t.dev.mgr.registry.hint())
+		return shape(s.shownType()+": unknown target type", "%s", t.dev.mgr.registry.hint())
 	case len(t.segs) > 0 && t.segs[0].typ.Features&Singleton != 0:
 		return shape("target type "+t.segs[0].typ.Name+" must appear alone in table", "the table has %d lines", n)
 	case typ.Features&Singleton != 0 && len(t.segs) > 0:

@@ -53,6 +53,14 @@ type Spec struct {
 	Args       []string
 }
 
+// shownType returns the type for errors and logs: the kernel's words have it bare.
+func (s Spec) shownType() string {
+	if MayBeKey(s.Type) {
+		return ShowArg(s.Type)
+	}
+	return s.Type
+}
+
 // A Host is what the core offers a target for its lifetime. Disks obtained from Open are
 // released by the core after Close; a target closes only what it opened itself.
 type Host interface {

@@ -81,8 +81,11 @@ func OpenInvalid(ctx context.Context, h mapper.Host, name, reason string) (mappe
 	return d, nil
 }
 
-// detail names the disk and the cause, once each.
+// detail names the disk and the cause, once each, but no disk whose name may be a key in the wrong place.
 func detail(name string, err error) string {
+	if file := name[strings.LastIndexByte(name, '/')+1:]; mapper.MayBeKey(file) && strings.Trim(file, "0123456789abcdefABCDEF") == "" {
+		return mapper.ShowArg(file) + ": " + mapper.Errno(err).Error()
+	}
 	var arg *mapper.ArgError
 	if errors.As(err, &arg) && arg.Detail != "" {
 		return arg.Detail

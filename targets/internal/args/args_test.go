@@ -84,3 +84,17 @@ func TestDetailNamesTheDiskOnce(t *testing.T) {
 		}
 	}
 }
+
+// A key that stands where a disk is expected is not told; a file with a digest in its name is.
+func TestDetailNamesNoKey(t *testing.T) {
+	const key = "00112233445566778899aabbccddeeffFFEEDDCCBBAA99887766554433221100"
+	for _, name := range []string{key, "/srv/images/" + key} {
+		got := detail(name, fmt.Errorf("open %s: %w", name, unix.ENOENT))
+		if want := "a word with 64 hexadecimal digits: no such file or directory"; got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	if got := detail("sha256:"+key, unix.ENOENT); got != "sha256:"+key+": no such file or directory" {
+		t.Errorf("a digest: %q", got)
+	}
+}
