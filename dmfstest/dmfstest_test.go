@@ -205,3 +205,25 @@ func TestDevice(t *testing.T) {
 		t.Errorf("a disk that is not there: %v", err)
 	}
 }
+
+// A command that is refused with EAGAIN has failed, and is not tried again.
+func TestRefusedForNow(t *testing.T) {
+	m := start(t)
+	m.Command("create x 0 64 crypt aes-cbc-plain64 %s 0 %s 0", strings.Repeat("5a", 16), m.Image("a", 64<<10))
+	m.Command("suspend x")
+	m.Command("message x 0 key wipe")
+	ended := make(chan error, 1)
+	go func() {
+		_, err := m.Try("resume x")
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, syscall.EAGAIN) {
+			t.Errorf("%v, want EAGAIN", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("it waits")
+	}
+	m.Command("remove x")
+}

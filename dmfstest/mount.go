@@ -119,7 +119,7 @@ func (m *Mount) Command(format string, args ...any) string {
 
 // Try is Command for those that may fail: the error has the reply's text and wraps the errno.
 func (m *Mount) Try(format string, args ...any) (string, error) {
-	f, err := os.OpenFile(filepath.Join(m.point, "control"), os.O_RDWR, 0)
+	f, err := m.openControl()
 	if err != nil {
 		return "", err
 	}
@@ -132,6 +132,21 @@ func (m *Mount) Try(format string, args ...any) (string, error) {
 		return "", fmt.Errorf("%s: %s: %w", commands, strings.TrimPrefix(reply, "error: "), errnoOf(failed))
 	}
 	return reply, err
+}
+
+// openControl opens the control file for system calls that block. os.OpenFile would have the runtime poll it, which waits where a command is refused
+// with EAGAIN.
+func (m *Mount) openControl() (*os.File, error) {
+	path := filepath.Join(m.point, "control")
+	for {
+		fd, err := syscall.Open(path, syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+		switch {
+		case err == nil:
+			return os.NewFile(uintptr(fd), path), nil
+		case !errors.Is(err, syscall.EINTR):
+			return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		}
+	}
 }
 
 // errnoOf returns the errno in err, err itself if there is none.

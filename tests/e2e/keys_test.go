@@ -39,6 +39,24 @@ func TestKeysOfTheConfiguration(t *testing.T) {
 	b.fails(1, "was not started with it", "sh", "-c", program+` mount --config "$1" "$2" 7<key`, "sh", config, b.mnt)
 }
 
+// A resume without a key is refused with EAGAIN, which nobody takes for "try again": the command ends, and says why.
+func TestResumeOfAWipedKey(t *testing.T) {
+	b := newBench(t)
+	b.mount("")
+	b.image("disk.img", 64)
+	key := strings.Repeat("5a", 32)
+	b.run(program, "create", "x", "--table", "0 64 crypt aes-xts-plain64 "+key+" 0 "+b.path("disk.img")+" 0")
+	b.run(program, "suspend", "x")
+	b.run(program, "message", "x", "0", "key", "wipe")
+	b.fails(1, "Resource temporarily unavailable", "timeout", "30", program, "resume", "x")
+	if n := strings.Count(b.run("cat", b.mnt+"/.dm/log"), "aborting resume"); n != 1 {
+		t.Errorf("the device was resumed %d times, want once", n)
+	}
+	b.run(program, "message", "x", "0", "key", "set", key)
+	b.run(program, "resume", "x")
+	b.run(program, "remove", "x")
+}
+
 // An image whose root hash openssl signed opens if the configuration trusts the certificate.
 func TestVeritySignature(t *testing.T) {
 	requireTool(t, "veritysetup")

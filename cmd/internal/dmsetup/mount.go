@@ -71,7 +71,7 @@ func (c controlFile) Do(ctx context.Context, command string) (string, error) {
 // Exchange sends commands, complete with their last newline, to the mount on dir and returns the reply to the last one. The error of a
 // command that was refused has the mount's words and wraps the errno. It blocks as long as the commands take, and keeps none of them.
 func Exchange(dir string, commands []byte) (string, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "control"), os.O_RDWR, 0)
+	f, err := openBlocking(filepath.Join(dir, "control"))
 	if err != nil {
 		return "", &unreachable{err}
 	}
@@ -82,6 +82,20 @@ func Exchange(dir string, commands []byte) (string, error) {
 		return "", newRefusal(failed, string(reply))
 	}
 	return string(reply), err
+}
+
+// openBlocking opens a file for system calls that block. os.OpenFile would have the runtime poll a file of a mount, which waits, and writes once
+// more, where a command is refused with EAGAIN.
+func openBlocking(path string) (*os.File, error) {
+	for {
+		fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		switch {
+		case err == nil:
+			return os.NewFile(uintptr(fd), path), nil
+		case !errors.Is(err, unix.EINTR):
+			return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		}
+	}
 }
 
 // newRefusal makes a refusal of the error of the write and the reply that explains it.
