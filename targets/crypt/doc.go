@@ -111,6 +111,7 @@
 // # Differences from the kernel
 //
 //   - The IVs lmk, tcw, eboiv and elephant are refused with authenticated ciphers; the kernel crashes at lmk.
+//   - Of authenc with a mode that takes no IV, as ecb, the kernel verifies nothing when it reads, a MAC of another key neither. Here what does not fit its tag is EILSEQ.
 //   - integrity:BYTES:none with another IV than random on a device that keeps tags: the kernel stores what lies in memory, here nothing is stored.
 //   - Of the authenticated ciphers ccm is known as rfc4309(ccm(aes)) alone, as cryptsetup writes it; MACs other than hmac are not.
 //   - What is in keys of the types logon, encrypted and trusted only the kernel can read: they are refused, with EOPNOTSUPP if
