@@ -68,8 +68,6 @@ func (b *bench) begin(r reencryption) {
 		b.file(name, string(data))
 	}
 	b.file("pass", "secret")
-	if r.name == "decrypt" {
-	}
 	format := ""
 	if r.name != "decrypt" { // which makes it of the header that is before the data
 		b.image("h", 4096)
