@@ -52,11 +52,14 @@ func (p *pool) change(ctx context.Context, what string, f func(ctx context.Conte
 // manyMetaBlocks is more than one change takes, but for contrived ones.
 const manyMetaBlocks = 1024
 
+// roomy reports whether there are metadata blocks for whatever one change takes.
+func (p *pool) roomy() bool { return p.md.tm.Meta().Free() >= p.md.reserve()+manyMetaBlocks }
+
 // headroom sees to it that a change that may take many metadata blocks can be given up without harm: if there are few, it commits what others
 // were told is done. How many a change takes cannot be told beforehand: to write to a leaf that snapshots share means to count each of its data
 // blocks once more, which may copy every block of the space map. The turn is held.
 func (p *pool) headroom(ctx context.Context) error {
-	if p.md.tm.Meta().Free() >= p.md.reserve()+manyMetaBlocks {
+	if p.roomy() {
 		return nil
 	}
 	if p.md.tm.Changed() {
@@ -71,7 +74,7 @@ func (p *pool) headroom(ctx context.Context) error {
 // headroomFor is headroom for mapping or unmapping the blocks of d from from to to, if others share what that changes.
 func (p *pool) headroomFor(ctx context.Context, d *device, from, to uint64) error {
 	const leaf = 64 // a leaf has more blocks, unless it is the root
-	if p.md.tm.Meta().Free() >= p.md.reserve()+manyMetaBlocks {
+	if p.roomy() {
 		return nil
 	}
 	for b := from; b < to; b += leaf {
@@ -97,16 +100,22 @@ func (p *pool) giveUp(ctx context.Context, what string) {
 		d.changed = false
 		d.changedIn.Store(min(d.changedIn.Load(), p.durable.Load()))
 	}
+	p.alone = false
+	if p.abort(ctx) {
+		p.outOfMetadata()
+	}
+}
+
+// abort makes the metadata that of the last commit again, and releases look, which is held as the turn is. If that cannot be, the pool fails.
+func (p *pool) abort(ctx context.Context) (done bool) {
 	err := p.md.abort(ctx)
 	p.look.Unlock()
 	p.seq.Add(1)
-	p.alone = false
 	if err != nil {
 		p.logf("failed to abort metadata transaction")
 		p.setMode(modeFail)
-		return
 	}
-	p.outOfMetadata()
+	return err == nil
 }
 
 // warm reads what mapping block of d changes, so that nobody waits for the disk while look is held alone. from is the data block that it gives up, if
@@ -240,22 +249,12 @@ func (p *pool) flushData(ctx context.Context) error {
 
 // failed gives up the transaction: the metadata is that of the last commit again, and is not changed any more. The turn is held.
 func (p *pool) failed(ctx context.Context, what string, err error) {
-	errno := mapper.Errno(err)
-	if errors.Is(err, pdata.ErrNoSpace) { // requests are told EIO, since it is not their space
-		errno = unix.ENOSPC
-	}
-	p.logf("metadata operation '%s' failed: error = -%d", what, errno)
+	p.logf("metadata operation '%s' failed: error = -%d", what, cause(err))
 	p.logf("aborting current metadata transaction")
 	if lockErr := p.look.Lock(ctx); lockErr != nil {
 		return
 	}
-	abortErr := p.md.abort(ctx)
-	p.look.Unlock()
-	p.seq.Add(1)
-	if abortErr != nil {
-		p.logf("failed to abort metadata transaction")
-		p.setMode(modeFail)
-	}
+	p.abort(ctx)
 	if err := p.md.setNeedsCheck(ctx); err != nil {
 		p.logf("failed to set 'needs_check' flag in metadata")
 		p.setMode(modeFail)
