@@ -200,7 +200,7 @@ func TestLayout10(t *testing.T) {
 		for copies := 2; copies <= n; copies++ {
 			for _, format := range []int{formatNear, formatFar, formatOffset} {
 				dev := mapper.Sector(8 * copies * n)
-				g := newGeometry(10, layout10(format, copies, false), n, 0, 8, dev, dev*mapper.Sector(n)/mapper.Sector(copies))
+				g := newGeometry(10, layout10(format, copies, false), n, 8, dev, dev*mapper.Sector(n)/mapper.Sector(copies))
 				if !g.check10() {
 					t.Errorf("format %d, %d copies, %d members: refused", format, copies, n)
 					continue
@@ -209,7 +209,7 @@ func TestLayout10(t *testing.T) {
 			}
 			for rows := range mapper.Sector(2 * copies) { // the last one may have room for less than a chunk's copies
 				array := (rows + 1) * mapper.Sector(n) / mapper.Sector(copies) * 8
-				g := newGeometry(10, layout10(formatNear, copies, false), n, 0, 8, (rows+1)*8, array)
+				g := newGeometry(10, layout10(formatNear, copies, false), n, 8, (rows+1)*8, array)
 				if !g.check10() || g.fillsRows() != ((rows+1)*mapper.Sector(n)%mapper.Sector(copies) == 0) {
 					t.Errorf("%d copies, %d members, %d rows: refused, or its last row is taken for what it is not", copies, n, rows+1)
 					continue

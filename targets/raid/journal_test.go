@@ -38,7 +38,7 @@ func withOptions(args []string, options ...string) []string {
 // journalKinds are arrays with parity and both modes of a journal, as small as it may be.
 func journalKinds(members int) (list []mappertest.Setup) {
 	for _, s := range kinds(members) {
-		if typ := typeNamed(raidTypes, s.Args[0]); typ == nil || typ.parity == 0 || specOf(s.Len, s.Args).Type == mdInner {
+		if typ := typeNamed(raidTypes, s.Args[0]); typ == nil || typ.parity() == 0 || specOf(s.Len, s.Args).Type == mdInner {
 			continue
 		}
 		for _, mode := range []string{writethrough, writeback} {

@@ -34,11 +34,11 @@ type row struct {
 	slot []int  // by member: index into data, or -1
 }
 
-// setDims fills in the derived sizes. The array's sectors are those of the segment.
-func newGeometry(level, layout uint32, members, parity int, chunk, dev, array mapper.Sector) geometry {
-	g := geometry{level: level, layout: layout, members: members, parity: parity, chunk: chunk, dev: dev, array: array}
+// newGeometry returns the geometry of an array of a level and layout, as superblocks store them.
+func newGeometry(level, layout uint32, members int, chunk, dev, array mapper.Sector) geometry {
+	g := geometry{level: level, layout: layout, members: members, parity: parityOf(level), chunk: chunk, dev: dev, array: array}
 	switch {
-	case parity > 0:
+	case g.parity > 0:
 		g.rows = parityRows(level, layout, members)
 	case level == 10:
 		g.setFar()
@@ -199,13 +199,16 @@ func (g *geometry) setFar() {
 	}
 }
 
+// uneven reports whether a member of a raid10 does not get a multiple of its far or offset copies in chunks.
+func (g *geometry) uneven() bool { return g.far > 1 && g.dev/g.chunk%mapper.Sector(g.far) != 0 }
+
 // check10 reports whether the raid10 layout is one that members of that number can have, and fits the sizes.
 func (g *geometry) check10() bool {
 	copies := g.near * g.far
 	if g.layout&^knownLayout != 0 || g.near < 1 || g.far < 1 || copies < 2 || copies > g.members || g.setSize < 1 || g.setSize > g.members {
 		return false
 	}
-	if g.dev%g.chunk != 0 || g.dev/g.chunk%mapper.Sector(g.far) != 0 {
+	if g.dev%g.chunk != 0 || g.uneven() {
 		return false
 	}
 	return g.array%g.chunk == 0 && g.dev == memberSectors(g.array, g.chunk, copies, g.members)

@@ -202,7 +202,7 @@ func TestMDOldBitmap(t *testing.T) {
 	if err := disk.Submit(ctx, mapper.Request{Op: mapper.OpWrite, Start: bitmapAt, Count: 8, Data: b}); err != nil {
 		t.Fatal(err)
 	}
-	geo := newGeometry(1, 0, 2, 0, 0, sectors, sectors)
+	geo := newGeometry(1, 0, 2, 0, sectors, sectors)
 	shown := (&target{geo: geo}).newSuper()
 	shown.events = 5
 	s := superOf(t, disk)

@@ -152,7 +152,7 @@ func (t *target) takeMember(m *member, l *loaded, ref *superblock) {
 
 // canRun refuses an array that lacks too many members, or that must be in sync to do without those it lacks.
 func (t *target) canRun() error {
-	if g := &t.geo; g.level == 10 && g.far > 1 && g.dev/g.chunk%mapper.Sector(g.far) != 0 {
+	if g := &t.geo; g.level == 10 && g.uneven() {
 		return mapper.BadArg("Failed to run raid array", "each member gets %d chunks: want a multiple of the %d copies", g.dev/g.chunk, g.far)
 	}
 	if t.geo.level == 6 && t.geo.members < 4 || t.geo.level == 10 && !t.geo.check10() {

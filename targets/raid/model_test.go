@@ -178,10 +178,10 @@ func kinds(members int) (list []mappertest.Setup) {
 	for _, typ := range raidTypes {
 		switch {
 		case typ.level == 5, typ.level == 6 && members >= 4:
-			add(typ.name+" 8", "region_size 16", n-mapper.Sector(typ.parity), 1)
+			add(typ.name+" 8", "region_size 16", n-mapper.Sector(typ.parity()), 1)
 			if typ.layout == leftSymmetric || typ.layout == nContinue { // as md, with regions smaller than chunks
 				dev := rows * 32
-				list = append(list, setup(members, dev, dev*(n-mapper.Sector(typ.parity)), typ.name+" 32", "region_size 8", true))
+				list = append(list, setup(members, dev, dev*(n-mapper.Sector(typ.parity())), typ.name+" 32", "region_size 8", true))
 			}
 		case typ.name == "raid10":
 			for _, copies := range []mapper.Sector{2, 3} {

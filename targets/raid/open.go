@@ -69,7 +69,7 @@ func (c *config) geometry(dev, length mapper.Sector) geometry {
 	if c.typ.level == 10 {
 		layout = c.layout10
 	}
-	return newGeometry(c.typ.level, layout, c.members, c.typ.parity, c.chunk, dev, length)
+	return newGeometry(c.typ.level, layout, c.members, c.chunk, dev, length)
 }
 
 // openDisks opens what the line names.
@@ -109,7 +109,7 @@ func (t *target) openDisks(ctx context.Context) error {
 // devSectors returns how much of each member an array of that length uses.
 func devSectors(c *config, length mapper.Sector) (mapper.Sector, error) {
 	const reason = "Target length not divisible by number of data devices"
-	parts := mapper.Sector(c.members - c.typ.parity)
+	parts := mapper.Sector(c.members - c.typ.parity())
 	dev := length
 	switch c.typ.level {
 	case 1:
@@ -379,7 +379,7 @@ func (t *target) assembleFound(ctx context.Context, found []loaded) error {
 		return err
 	}
 	if converts {
-		if err := t.takeover(ref, found); err != nil {
+		if err := t.takeover(t.settled(ref), found); err != nil {
 			return err
 		}
 		t.stale = true

@@ -96,7 +96,7 @@ func parse(s mapper.Spec, find func(journal string) error) (*config, error) {
 		return nil, mapper.BadArg("Invalid number of supplied raid devices", "%d members: at most %d", members, maxMembers)
 	}
 	c.members, c.disks = int(members), tail[:2*members]
-	if c.members <= c.typ.parity {
+	if c.members <= c.typ.parity() {
 		return nil, mapper.BadArg("Insufficient number of devices", "%d members for %s", c.members, c.typ.name)
 	}
 	c.rebuild, c.mostly = make([]bool, members), make([]bool, members)
@@ -194,7 +194,7 @@ func (c *config) option(key, value string) error {
 		if err := c.once(key, "Only one raid4/5/6 set journaling device allowed"); err != nil {
 			return err
 		}
-		if c.typ.parity == 0 {
+		if c.typ.parity() == 0 {
 			return mapper.BadArg("'journal_dev' is an invalid parameter for this RAID type", "")
 		}
 		c.journal = value
@@ -254,7 +254,7 @@ func (c *config) numeric(key string, n int) error {
 		if err := c.once(key, "Only one delta_disks argument pair allowed"); err != nil {
 			return err
 		}
-		if abs := max(n, -n); abs < 1 || abs > maxMembers-2*max(c.typ.parity, 1) {
+		if abs := max(n, -n); abs < 1 || abs > maxMembers-2*max(c.typ.parity(), 1) {
 			return mapper.BadArg("Too many delta_disk requested", "%d", n)
 		}
 		c.delta = n
@@ -297,7 +297,7 @@ func (c *config) amount(key string, n int) error {
 	if err := c.once(key, o.twice); err != nil {
 		return err
 	}
-	if key == "stripe_cache" && c.typ.parity == 0 {
+	if key == "stripe_cache" && c.typ.parity() == 0 {
 		return mapper.BadArg("Inappropriate argument: stripe_cache", "only raid4, 5 and 6 have one")
 	}
 	const most = 1<<14 - 1 // of write-behind in KiB, md's counter
@@ -331,8 +331,8 @@ func (c *config) check(length mapper.Sector) error {
 	regions, most := length, length
 	if c.md {
 		most = math.MaxInt32 // one region of md may be larger than the array
-		if c.typ.parity > 0 {
-			regions /= mapper.Sector(c.members - c.typ.parity) // md counts those that there are
+		if c.typ.parity() > 0 {
+			regions /= mapper.Sector(c.members - c.typ.parity()) // md counts those that there are
 		}
 	}
 	if err := c.checkRegion(regions, most); err != nil {

@@ -26,7 +26,7 @@ func TestRoomOfRaid10(t *testing.T) {
 							}
 							dev := 64 * mapper.Sector(copies*members*(members+more))
 							side := func(layout uint32, n int, chunk mapper.Sector) geometry {
-								return newGeometry(10, layout, n, 0, chunk, dev, dev*mapper.Sector(n)/mapper.Sector(copies))
+								return newGeometry(10, layout, n, chunk, dev, dev*mapper.Sector(n)/mapper.Sector(copies))
 							}
 							checkRoom10(t, side(from, members, chunks[0]), side(to, members+more, chunks[1]), false)
 							if more == 0 {

@@ -31,7 +31,7 @@ func reshapes4() (list []change) {
 	const dev = 768
 	const opts = "region_size 64"
 	add := func(name string, typ, to string, before, after int, chunk, newChunk int, forward bool) {
-		parity := typeNamed(raidTypes, typ).parity
+		parity := typeNamed(raidTypes, typ).parity()
 		c := change{name: name, members: after, room: 64, dev: dev, array: dev * mapper.Sector(before-parity), after: dev * mapper.Sector(after-parity), forward: forward}
 		list = append(list, c.tables(fmt.Sprint(typ, " ", chunk), opts, fmt.Sprint(to, " ", newChunk), opts, before, after))
 	}

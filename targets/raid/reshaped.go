@@ -154,8 +154,8 @@ func (t *target) added(ref *superblock, found []loaded) (n int) {
 // takeSpares lets a table name members behind those of the array of ref: those that a reshape removed, and new ones that are to be rebuilt, which LVM names so
 // before it has them added. They stay as they are, and the array, too.
 func (t *target) takeSpares(ref *superblock, found []loaded) error {
-	parity, extra := t.geo.parity, len(t.members)-int(ref.members)
-	if ref.level != t.geo.level || ref.level < 5 || ref.reshape != done || t.cfg.delta != 0 || ref.members > maxMembers || int(ref.members) <= parity || extra <= 0 {
+	extra := len(t.members) - int(ref.members)
+	if ref.level != t.geo.level || ref.level < 5 || ref.reshape != done || t.cfg.delta != 0 || ref.members > maxMembers || int(ref.members) <= t.geo.parity || extra <= 0 {
 		return nil
 	}
 	for i := int(ref.members); i < len(t.members); i++ {
@@ -165,7 +165,7 @@ func (t *target) takeSpares(ref *superblock, found []loaded) error {
 			return nil
 		}
 	}
-	t.geo = newGeometry(t.geo.level, t.geo.layout, int(ref.members), parity, t.geo.chunk, t.geo.dev, ref.arrayOf(int(ref.members), t.geo.dev))
+	t.geo = newGeometry(t.geo.level, t.geo.layout, int(ref.members), t.geo.chunk, t.geo.dev, ref.arrayOf(int(ref.members), t.geo.dev))
 	events := t.super.events
 	t.super = t.newSuper()
 	t.super.events = events

@@ -29,7 +29,7 @@ func resizings(members int) (list []resizing) {
 			less = 70
 		}
 		from := less
-		if n := mapper.Sector(members - typeNamed(raidTypes, s.Args[0]).parity); s.Args[0] != "raid1" && s.Args[0] != "raid10" {
+		if n := mapper.Sector(members - typeNamed(raidTypes, s.Args[0]).parity()); s.Args[0] != "raid1" && s.Args[0] != "raid10" {
 			from /= n
 		}
 		list = append(list, resizing{strings.Join(s.Args[:min(9, len(s.Args))], " "), s, from, less})

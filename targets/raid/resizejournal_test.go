@@ -13,7 +13,7 @@ import (
 func journaledResizings() (list []resizing) {
 	mode, next := writethrough, writeback
 	for _, r := range resizings(4) {
-		if typ := typeNamed(raidTypes, r.setup.Args[0]); typ == nil || typ.parity == 0 {
+		if typ := typeNamed(raidTypes, r.setup.Args[0]); typ == nil || typ.parity() == 0 {
 			continue
 		}
 		list = append(list, resizing{r.name + " " + mode, withJournal(r.setup, mode, journalLeast), r.from, r.less})

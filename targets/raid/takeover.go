@@ -42,16 +42,14 @@ func (t *target) checkLegs(ref *superblock) error {
 	return nil
 }
 
-// takeover decides whether the array of super can be what the table says. It changes nothing.
-func (t *target) takeover(super superblock, found []loaded) error {
+// takeover decides whether the array of ref can be what the table says. It changes nothing.
+func (t *target) takeover(ref superblock, found []loaded) error {
 	g := &t.geo
-	settled := t.settled(super)
-	ref := &settled
 	now := fmt.Sprintf("a %s of %d members", t.cfg.typ.name, g.members)
 	if ref.flags&flagReshape != 0 || ref.reshape != done {
 		return refuse("Can't takeover reshaping raid set", "let the reshape finish first")
 	}
-	old, err := geometryOf(ref)
+	old, err := geometryOf(&ref)
 	if err != nil {
 		return mapper.BadArg(notPossible, "%v", err)
 	}
@@ -116,10 +114,7 @@ func parityOf(level uint32) int {
 
 // geometryOf returns the geometry that a superblock describes.
 func geometryOf(s *superblock) (g geometry, err error) {
-	parity, least := parityOf(s.level), uint32(1)
-	if parity > 0 {
-		least = uint32(2 * parity)
-	}
+	least := uint32(max(1, 2*parityOf(s.level)))
 	known := s.level != 10 && typeOf(s.level, s.layout) != ""
 	if s.level == 10 {
 		known = s.layout&^knownLayout == 0
@@ -130,7 +125,7 @@ func geometryOf(s *superblock) (g geometry, err error) {
 		return g, fmt.Errorf("level %d layout %#x, %d members, chunks of %d sectors, %d sectors of %d of each member: no such array",
 			s.level, s.layout, s.members, s.chunk, s.array, s.dev)
 	}
-	g = newGeometry(s.level, s.layout, int(s.members), parity, mapper.Sector(s.chunk), s.dev, s.array)
+	g = newGeometry(s.level, s.layout, int(s.members), mapper.Sector(s.chunk), s.dev, s.array)
 	if s.level == 10 && !(g.check10() && g.fillsRows()) {
 		return g, fmt.Errorf("raid10 layout %#x does not go with %d members", s.layout, s.members)
 	}

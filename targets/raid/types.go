@@ -34,41 +34,43 @@ const (
 // A raidType is a word that a table line may begin with.
 type raidType struct {
 	name   string
-	parity int    // members' worth of parity
 	level  uint32 // as superblocks store it
 	layout uint32 // an algorithm; of raid10 a format
 }
 
+// parity returns how many members' worth of parity there are.
+func (r *raidType) parity() int { return parityOf(r.level) }
+
 var raidTypes = []raidType{
-	{"raid0", 0, 0, 0},
-	{"raid1", 0, 1, 0},
-	{"raid10_far", 0, 10, formatFar},
-	{"raid10_offset", 0, 10, formatOffset},
-	{"raid10_near", 0, 10, formatNear},
-	{"raid10", 0, 10, formatDefault},
-	{"raid4", 1, 5, parityFirst},
-	{"raid5_n", 1, 5, parityLast},
-	{"raid5_ls", 1, 5, leftSymmetric},
-	{"raid5_rs", 1, 5, rightSymmetric},
-	{"raid5_la", 1, 5, leftAsymmetric},
-	{"raid5_ra", 1, 5, rightAsymmetric},
-	{"raid6_zr", 2, 6, zeroRestart},
-	{"raid6_nr", 2, 6, nRestart},
-	{"raid6_nc", 2, 6, nContinue},
-	{"raid6_n_6", 2, 6, parityLast},
-	{"raid6_ls_6", 2, 6, leftSymmetric6},
-	{"raid6_rs_6", 2, 6, rightSymmetric6},
-	{"raid6_la_6", 2, 6, leftAsymmetric6},
-	{"raid6_ra_6", 2, 6, rightAsymmetric6},
+	{"raid0", 0, 0},
+	{"raid1", 1, 0},
+	{"raid10_far", 10, formatFar},
+	{"raid10_offset", 10, formatOffset},
+	{"raid10_near", 10, formatNear},
+	{"raid10", 10, formatDefault},
+	{"raid4", 5, parityFirst},
+	{"raid5_n", 5, parityLast},
+	{"raid5_ls", 5, leftSymmetric},
+	{"raid5_rs", 5, rightSymmetric},
+	{"raid5_la", 5, leftAsymmetric},
+	{"raid5_ra", 5, rightAsymmetric},
+	{"raid6_zr", 6, zeroRestart},
+	{"raid6_nr", 6, nRestart},
+	{"raid6_nc", 6, nContinue},
+	{"raid6_n_6", 6, parityLast},
+	{"raid6_ls_6", 6, leftSymmetric6},
+	{"raid6_rs_6", 6, rightSymmetric6},
+	{"raid6_la_6", 6, leftAsymmetric6},
+	{"raid6_ra_6", 6, rightAsymmetric6},
 }
 
 // mdTypes are algorithms of md that the kernel's dm-raid has no word for, and tables therefore neither.
 var mdTypes = []raidType{
-	{"raid6_la", 2, 6, leftAsymmetric},
-	{"raid6_ra", 2, 6, rightAsymmetric},
-	{"raid6_ls", 2, 6, leftSymmetric},
-	{"raid6_rs", 2, 6, rightSymmetric},
-	{"raid6_0", 2, 6, parityFirst},
+	{"raid6_la", 6, leftAsymmetric},
+	{"raid6_ra", 6, rightAsymmetric},
+	{"raid6_ls", 6, leftSymmetric},
+	{"raid6_rs", 6, rightSymmetric},
+	{"raid6_0", 6, parityFirst},
 }
 
 // typeNamed returns the type of a list with that name, in any case, or nil.
