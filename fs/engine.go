@@ -44,6 +44,7 @@ type engine struct {
 	fd    int // the connection
 	eager int // another descriptor of it, which does not block; -1 if there is none
 	point string
+	dev   uint64 // st_dev of the files
 
 	idle    atomic.Int32  // workers that wait for a request
 	wanting atomic.Int32  // requests that wait for a buffer
@@ -69,13 +70,27 @@ func attachEngine(t *tree, o Options) (*engine, error) {
 		return nil, err
 	}
 	e := newEngine(t, fd, o.MountPoint)
-	if err := e.handshake(); err != nil {
+	err = e.handshake()
+	if err == nil {
+		e.dev, err = rootDev(o.MountPoint)
+	}
+	if err != nil {
 		unix.Close(fd) //nolint:errcheck // the connection ends, which is what is wanted
 		return nil, errors.Join(err, e.unmount())
 	}
 	e.eager = openEager(fd)
 	spareProcessors.Do(func() { runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + idleReaders) })
 	return e, nil
+}
+
+// rootDev returns the st_dev of what is mounted on point, from what the kernel has: it sends no request. To look is to keep
+// the mount busy, so it is done before the first answer; whoever has got one can unmount.
+func rootDev(point string) (uint64, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, point, unix.AT_STATX_DONT_SYNC, 0, &st); err != nil {
+		return 0, os.NewSyscallError("statx", err)
+	}
+	return unix.Mkdev(st.Dev_major, st.Dev_minor), nil
 }
 
 func newEngine(t *tree, fd int, point string) *engine {

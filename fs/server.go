@@ -5,8 +5,6 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"dmfs/fs/control"
 	"dmfs/mapper"
 )
@@ -43,24 +41,13 @@ func Mount(m *mapper.Manager, o Options) (*Server, error) {
 		return nil, fmt.Errorf("mount %s: %w", o.MountPoint, err)
 	}
 	s := &Server{engine: e, tree: t, done: make(chan struct{})}
+	m.SetMountDev(e.dev)
+	m.Observe(s)
 	go func() {
 		defer close(s.done)
 		e.serve()
 	}()
-	var st unix.Stat_t
-	if err := unix.Stat(o.MountPoint, &st); err != nil {
-		return nil, fmt.Errorf("mount %s: the first request failed: %w", o.MountPoint, s.abandon(err))
-	}
-	m.SetMountDev(st.Dev)
-	m.Observe(s)
 	return s, nil
-}
-
-func (s *Server) abandon(err error) error {
-	if e := s.engine.unmount(); e != nil {
-		return fmt.Errorf("%w; unmounting again: %v", err, e)
-	}
-	return err
 }
 
 // Done is closed when the file system was unmounted and the last request answered.
