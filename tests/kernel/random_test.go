@@ -138,17 +138,20 @@ func exchange(t *testing.T, ds *scenario.Differences, again *scenario.Scenario, 
 	return nil
 }
 
+// guests is how many are tried, should they hang or panic.
+const guests = 4
+
 // playThere plays s in the kernel. Its md hangs now and then in a check of an array with parity (in raid5_quiesce), and panics in the
-// resync of one that grows, so whoever gets no answer gets a second guest.
+// resync of one that grows, so whoever gets no answer gets another guest.
 func playThere(t *testing.T, s *scenario.Scenario, images Images) (scenario.Transcript, error) {
 	t.Helper()
-	for again := false; ; again = true {
+	for n := 1; ; n++ {
 		tr, err := boot(t).Play(s, images)
 		if err == nil || scenario.IsCannot(err) {
 			return tr, err
 		}
 		renew(t)
-		if again || !errors.Is(err, errSilent) && !errors.Is(err, errEnded) {
+		if n == guests || !errors.Is(err, errSilent) && !errors.Is(err, errEnded) {
 			return nil, err
 		}
 		t.Logf("%v; once more", err)
