@@ -1,22 +1,20 @@
 package fs
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"dmfs/fs/task"
 	"dmfs/mapper"
 )
 
 // A caller is the context of one request: it ends when the process that waits for the request is killed
-// or, if anySignal, gets a signal. Until somebody waits for that it costs nothing.
+// or, if anySignal, gets a signal that is not harmless. Until somebody waits for that it costs nothing.
 type caller struct {
 	pid       uint32 // thread that asked, 0 if unknown
 	anySignal bool
@@ -153,7 +151,7 @@ func (c *caller) watch() {
 	case <-c.cancel:
 	}
 	const look = 20 * time.Millisecond
-	for !c.anySignal && !killed(c.pid) {
+	for !c.signalled() {
 		select {
 		case <-c.finished:
 			return
@@ -172,7 +170,7 @@ func (c *caller) Err() error {
 	if c.err != nil || c.done != nil {
 		return c.err // or the watcher will find out
 	}
-	if c.aborted || c.interrupted && (c.anySignal || killed(c.pid)) {
+	if c.aborted || c.interrupted && c.signalled() {
 		return mapper.ErrInterrupted
 	}
 	return nil
@@ -184,20 +182,12 @@ func (*caller) Deadline() (time.Time, bool) { return time.Time{}, false }
 // Value implements context.Context.
 func (*caller) Value(any) any { return nil }
 
-// killed reports whether a thread has been sent a signal that kills it, or cannot be seen.
-func killed(tid uint32) bool {
-	const sigKill = 1 << (unix.SIGKILL - 1)
-	status, ok := procStatus(tid)
-	if !ok {
-		return true
+// signalled reports whether the thread that waits has been sent a signal that ends its wait.
+func (c *caller) signalled() bool {
+	if c.anySignal {
+		return task.Signalled(c.pid)
 	}
-	for _, field := range []string{"SigPnd:", "ShdPnd:"} {
-		pending, err := strconv.ParseUint(statusField(status, field), 16, 64)
-		if err != nil || pending&sigKill != 0 {
-			return true
-		}
-	}
-	return false
+	return task.Killed(c.pid)
 }
 
 // sameProcess reports whether two threads belong to one process; if that cannot be told, they do.
@@ -205,24 +195,6 @@ func sameProcess(a, b uint32) bool {
 	if a == b {
 		return true
 	}
-	x, okX := procStatus(a)
-	y, okY := procStatus(b)
-	return !okX || !okY || statusField(x, "Tgid:") == statusField(y, "Tgid:")
-}
-
-func procStatus(tid uint32) ([]byte, bool) {
-	if tid == 0 {
-		return nil, false
-	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid))
-	return status, err == nil
-}
-
-func statusField(status []byte, name string) string {
-	for line := range bytes.Lines(status) {
-		if value, ok := bytes.CutPrefix(line, []byte(name)); ok {
-			return string(bytes.TrimSpace(value))
-		}
-	}
-	return ""
+	x, y := task.Process(a), task.Process(b)
+	return x == 0 || y == 0 || x == y
 }

@@ -21,7 +21,8 @@
 //
 // A signal to the caller ends only waits. On a device file only a signal that kills counts, as for a block
 // device: Go programs are sent SIGURG all the time, and a short read or EINTR from a disk is no answer they expect. On the
-// control file any signal ends a wait with EINTR.
+// control file any signal ends a wait with EINTR, except those which are ignored by default (SIGURG, SIGCHLD, SIGWINCH, SIGCONT): a shell
+// whose window changes its size has not given up.
 //
 // # Memory
 //

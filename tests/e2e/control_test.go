@@ -257,6 +257,38 @@ print(os.pwrite(fd, b"x" * 4096, 0), flush=True)
 	}
 }
 
+// A command that waits is given up at a signal, but not because the terminal has another size or a child has ended.
+func TestSignalledCommand(t *testing.T) {
+	requireTool(t, "bash")
+	b := newBench(t)
+	b.mount("")
+	b.control("create low 0 2048 zero\ncreate up 0 2048 linear low 0\nsuspend low\n")
+	b.run(program, "stats", "create", "up")
+	writer, _ := b.start("dd", "if=/dev/zero", "of=mnt/up", "bs=4k", "count=1", "conv=notrunc", "oflag=direct", "status=none")
+	b.waitFor("the write waits", func() bool {
+		counters := strings.Fields(b.run(program, "stats", "print", "--allregions", "up"))
+		return len(counters) > 9 && counters[9] == "1" // in flight
+	})
+	cmd, out := b.start("bash", "-c", "trap : CHLD WINCH USR1; echo ready; echo suspend up >mnt/control; echo status $?")
+	b.waitFor("the signals are handled", func() bool { return strings.Contains(out.String(), "ready") })
+	for range 3 {
+		time.Sleep(100 * time.Millisecond)
+		must(t, cmd.Process.Signal(syscall.SIGWINCH))
+		must(t, cmd.Process.Signal(syscall.SIGCHLD))
+	}
+	time.Sleep(100 * time.Millisecond)
+	if strings.Contains(out.String(), "status") {
+		t.Errorf("after signals that say nothing: %s", out)
+	}
+	must(t, cmd.Process.Signal(syscall.SIGUSR1))
+	cmd.Wait()
+	if !strings.Contains(out.String(), "Interrupted system call") || !strings.HasSuffix(out.String(), "status 1\n") {
+		t.Errorf("after a signal: %s", out)
+	}
+	b.control("resume low\n")
+	must(t, writer.Wait())
+}
+
 // Events wake those who wait, through the command line and through the file.
 func TestEvents(t *testing.T) {
 	b := newBench(t)

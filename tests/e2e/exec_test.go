@@ -141,6 +141,26 @@ func TestExecWait(t *testing.T) {
 	})
 }
 
+// A suspend whose caller is killed while it waits for I/O is given up.
+func TestExecKilledSuspend(t *testing.T) {
+	forEach(t, "dmsetup", func(t *testing.T, b *bench) {
+		b.session("", `
+			dmsetup create low --table '0 8 zero'
+			dmsetup create up --table '0 8 linear /dev/mapper/low 0'
+			dmsetup message up 0 @stats_create - 1
+			dmsetup suspend low
+			dd if=/dev/zero of=/dev/mapper/up bs=4k count=1 oflag=direct status=none &
+			until dmsetup message up 0 @stats_print 0 | grep -q ' 1 [0-9]* [0-9]* [0-9]* [0-9]*$'; do sleep 0.1; done
+			timeout 1 dmsetup suspend up && exit 1 || test $? = 124
+			sleep 2
+			dmsetup resume low
+			wait
+			dmsetup info up | grep -q ACTIVE
+			dmsetup remove up
+			dmsetup remove low`)
+	})
+}
+
 // Whoever waits for udev is answered as if there were one, and finds the nodes.
 func TestExecCookies(t *testing.T) {
 	forEach(t, "dmsetup", func(t *testing.T, b *bench) {

@@ -108,7 +108,7 @@ func write(ctx context.Context, fd int, p []byte) error {
 		defer close(ended)
 		const again = 10 * time.Millisecond
 		for {
-			_ = unix.Tgkill(unix.Getpid(), tid, unix.SIGURG) // the runtime's own, which nobody takes amiss
+			_ = unix.Tgkill(unix.Getpid(), tid, unix.SIGIO) // the runtime ignores it, the mount does not
 			select {
 			case <-done:
 				return

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dmfs/fs/task"
 	"dmfs/mapper"
 	"dmfs/mapper/secret"
 )
@@ -58,7 +59,7 @@ func (s *supervisor) addKey(c *call) {
 	if errno != 0 {
 		return
 	}
-	switch pid := process(c.TID); int32(c.Args[4]) {
+	switch pid := task.Process(c.TID); int32(c.Args[4]) {
 	case unix.KEY_SPEC_THREAD_KEYRING, unix.KEY_SPEC_PROCESS_KEYRING:
 		if pid != 0 {
 			s.keys.capture(c, pid, kind, name)
@@ -132,7 +133,7 @@ func (s *supervisor) keyctl(c *call) {
 	switch int(int32(c.Args[0])) {
 	case unix.KEYCTL_REVOKE, unix.KEYCTL_UNLINK, unix.KEYCTL_INVALIDATE:
 	case unix.KEYCTL_CLEAR:
-		s.keys.clear(process(c.TID), int32(c.Args[1]))
+		s.keys.clear(task.Process(c.TID), int32(c.Args[1]))
 		return
 	default:
 		return
@@ -141,7 +142,7 @@ func (s *supervisor) keyctl(c *call) {
 	text, err := unix.KeyctlString(unix.KEYCTL_DESCRIBE, int(int32(c.Args[1])))
 	if f := strings.SplitN(text, ";", 5); err == nil && len(f) == 5 {
 		this := func(o ownKey) bool { return o.kind == f[0] && o.name == f[4] }
-		s.keys.drop(process(c.TID), this)
+		s.keys.drop(task.Process(c.TID), this)
 		s.keys.drop(nobodys, this)
 	}
 }

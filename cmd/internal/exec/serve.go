@@ -1,17 +1,15 @@
 package exec
 
 import (
-	"bytes"
 	"context"
-	"os"
 	"runtime"
-	"strconv"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"dmfs/cmd/internal/exec/seccomp"
+	"dmfs/fs/task"
 )
 
 // A call is a system call that waits for an answer.
@@ -89,7 +87,7 @@ func (s *supervisor) patience(c *call) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	var timer *time.Timer
 	look := func() {
-		if !s.listener.Valid(&c.Call) || signalled(c.TID) {
+		if !s.listener.Valid(&c.Call) || task.Signalled(c.TID) {
 			cancel(unix.EINTR)
 			return
 		}
@@ -102,37 +100,4 @@ func (s *supervisor) patience(c *call) (ctx context.Context, stop func()) {
 		timer.Stop()
 		cancel(nil)
 	}
-}
-
-// signalled reports whether a thread has a signal pending that it does not block.
-func signalled(tid uint32) bool {
-	status, err := os.ReadFile("/proc/" + strconv.Itoa(int(tid)) + "/status")
-	if err != nil {
-		return true
-	}
-	set := func(name string) uint64 {
-		for line := range bytes.Lines(status) {
-			if value, ok := bytes.CutPrefix(line, []byte(name)); ok {
-				n, _ := strconv.ParseUint(string(bytes.TrimSpace(value)), 16, 64)
-				return n
-			}
-		}
-		return 0
-	}
-	return (set("SigPnd:")|set("ShdPnd:"))&^set("SigBlk:") != 0
-}
-
-// process returns the process that a thread belongs to, 0 if it is gone.
-func process(tid uint32) int {
-	status, err := os.ReadFile("/proc/" + strconv.Itoa(int(tid)) + "/status")
-	if err != nil {
-		return 0
-	}
-	for line := range bytes.Lines(status) {
-		if value, ok := bytes.CutPrefix(line, []byte("Tgid:")); ok {
-			n, _ := strconv.Atoi(string(bytes.TrimSpace(value)))
-			return n
-		}
-	}
-	return 0
 }
