@@ -135,6 +135,13 @@ func (a *Array) Specs(force bool) []mapper.Spec {
 	return list
 }
 
+// Layouts of level 0: a zone of fewer disks begins with the one whose turn it is counted from the start of the array, or with the first. They
+// differ from the second zone on, if that has more than one disk.
+const (
+	original  = 1
+	alternate = 2
+)
+
 // deal finds the segments. Those of level 0 are zones: as far as the smallest disk reaches all have a part, then all but that, and so on.
 func (a *Array) deal() error {
 	start := mapper.Sector(0)
@@ -162,12 +169,15 @@ func (a *Array) deal() error {
 			for _, i := range left {
 				to = min(to, a.usable(i))
 			}
-			add(to-from, from, left)
+			first := 0
+			if a.Layout == original {
+				first = int(start / a.Chunk % mapper.Sector(len(left)))
+			}
+			add(to-from, from, slices.Concat(left[first:], left[:first]))
 			from = to
 		}
-		const original = 1
-		if len(a.used) > 1 && a.Layout == original {
-			return errors.New("its members differ in size and it has the layout of Linux before 3.14, which is not known here")
+		if len(a.used) > 1 && len(a.used[1].disks) > 1 && a.Layout != original && a.Layout != alternate {
+			return errors.New("its members differ in size, and its layout, which Linux 3.14 changed, is not on record: mdadm --assemble --update=layout-original or layout-alternate records it")
 		}
 	}
 	if start == 0 {

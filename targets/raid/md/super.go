@@ -174,6 +174,9 @@ func (s *Super) decodeNew() error {
 	s.Name = name
 	s.Level, s.Layout = int(int32(le.Uint32(b[72:]))), le.Uint32(b[76:])
 	s.Dev, s.Chunk = mapper.Sector(le.Uint64(b[80:])), mapper.Sector(le.Uint32(b[88:]))
+	if s.Level == 0 && s.features&raid0Layout == 0 {
+		s.Layout = 0
+	}
 	s.Members = int(le.Uint32(b[92:]))
 	s.Data, s.Size = mapper.Sector(le.Uint64(b[128:])), mapper.Sector(le.Uint64(b[136:]))
 	s.Number, s.Role = int(le.Uint32(b[160:])), Spare
@@ -245,7 +248,7 @@ func (s *Super) decodeOld() error {
 	s.Level, s.Layout = int(int32(s.word(7))), s.word(64)
 	s.Dev, s.Size = 2*mapper.Sector(s.word(8)), s.At
 	if s.Level < 1 {
-		s.Dev = 0 // it is that of the smallest
+		s.Dev, s.Layout = 0, 0 // the size is that of the smallest
 	}
 	s.Members, s.Chunk = int(s.word(10)), mapper.SectorsOf(int64(s.word(65)))
 	s.Number, s.Role = int(s.word(thisDisk)), s.roleOld(thisDisk)

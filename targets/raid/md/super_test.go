@@ -51,7 +51,7 @@ func TestRead(t *testing.T) {
 		"1.2":        {Version: "1.2", At: 8, Name: "oracle:corp", Level: 10, Layout: 0x102, Chunk: 128, Members: 4, Dev: 4096, Data: 2048, Size: 4096, Events: 2},
 		"1.2-bitmap": {Version: "1.2", At: 8, Name: "oracle:corp", Level: 5, Layout: 2, Chunk: 128, Members: 3, Dev: 4096, Data: 2048, Size: 4096, Events: 2, Bitmap: 16},
 		"linear":     {Version: "1.2", At: 8, Name: "oracle:corp", Level: Linear, Members: 2, Data: 2048, Size: 4096},
-		"raid0":      {Version: "1.2", At: 8, Name: "oracle:corp", Level: 0, Layout: 1, Chunk: 128, Members: 3, Data: 2048, Size: 4096},
+		"raid0":      {Version: "1.2", At: 8, Name: "oracle:corp", Level: 0, Chunk: 128, Members: 3, Data: 2048, Size: 4096},
 	} {
 		disk := image(t, name)
 		s, err := Read(bytes.NewReader(disk), int64(len(disk)))
