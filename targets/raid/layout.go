@@ -66,7 +66,7 @@ func (g *geometry) syncSectors() mapper.Sector {
 func parityRows(level, layout uint32, n int) []row {
 	period := n
 	switch layout {
-	case parityFirst, parityLast:
+	case parityFirst, parityFirst6, parityLast:
 		period = 1
 	case leftAsymmetric6, rightAsymmetric6, leftSymmetric6, rightSymmetric6:
 		period = n - 1
@@ -121,7 +121,7 @@ func (r row) fill(first, n int) row {
 // row6 returns row i of n members with two parities.
 func row6(layout uint32, n, i int) row {
 	switch layout {
-	case leftAsymmetric6, rightAsymmetric6, leftSymmetric6, rightSymmetric6:
+	case leftAsymmetric6, rightAsymmetric6, leftSymmetric6, rightSymmetric6, parityFirst6:
 		r := row5(layout-leftAsymmetric6, n-1, i)
 		r.q = n - 1
 		return r

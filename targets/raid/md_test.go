@@ -53,6 +53,7 @@ var mdKinds = []mdKind{
 	{"1.0", 5, leftSymmetric, 16, 3, 2, false, 0, 0}, {"1.2", 5, leftSymmetric, 16, 4, 3, true, 64, 0}, {"0.90", 5, rightAsymmetric, 16, 3, 2, false, 0, 0},
 	{"1.1", 6, leftSymmetric, 16, 4, 2, true, 64, 0}, {"1.2", 6, leftAsymmetric, 16, 5, 3, false, 0, 0}, {"1.2", 6, rightSymmetric, 16, 4, 2, false, 0, 0},
 	{"1.2", 6, rightAsymmetric, 16, 4, 2, false, 0, 0}, {"1.2", 6, parityFirst, 16, 4, 2, true, 64, 0}, {"1.2", 6, nContinue, 16, 4, 2, false, 0, 0},
+	{"1.2", 6, parityFirst6, 16, 4, 2, false, 0, 0},
 	{"1.2", 4, 0, 16, 3, 2, false, 0, 0}, {"1.2", 10, 0x102, 16, 4, 2, true, 64, 0}, {"1.2", 10, 0x201, 16, 4, 2, false, 0, 0}, {"1.2", 10, 0x10201, 16, 4, 2, false, 0, 0},
 	{"1.2", 5, leftSymmetric, 32, 3, 2, true, 8, 0}, {"1.2", 10, 0x102, 32, 3, 0, true, 8, 32}, {"1.1", 10, 0x102, 16, 5, 0, false, 0, 20},
 	{"0.90", 10, 0x103, 16, 4, 0, false, 0, 16},

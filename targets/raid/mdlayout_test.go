@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"dmfs/mapper"
+	"dmfs/mapper/mappertest"
 )
 
 // What Linux 6.1 put on the members of raid10 arrays of mdadm --size=60 --chunk=4, of which the last row of chunks is full or not.
@@ -26,27 +27,52 @@ var linuxNear = []struct {
 func TestNearAsLinux(t *testing.T) {
 	for _, c := range linuxNear {
 		const dev = 120
-		s := setup(c.members, dev, c.array, "raid10 8", fmt.Sprintf("region_size 8 raid10_copies %d", c.copies), true)
-		a := newArray(t, s, 1, true)
-		var text []byte
-		for i := int64(1); len(text) < len(a.want); i++ {
-			text = append(strconv.AppendInt(text, i, 10), '\n')
-		}
-		copy(a.want, text)
-		if err := submit(a.tg, mapper.Request{Op: mapper.OpWrite, Count: s.Len, Data: a.want}); err != nil {
+		writtenAsLinux(t, setup(c.members, dev, c.array, "raid10 8", fmt.Sprintf("region_size 8 raid10_copies %d", c.copies), true), dev, c.sums)
+	}
+}
+
+// writtenAsLinux writes the numbers from 1 on, a line each, to all of an array, and compares its members.
+func writtenAsLinux(t *testing.T, s mappertest.Setup, dev mapper.Sector, sums []string) {
+	t.Helper()
+	a := newArray(t, s, 1, true)
+	var text []byte
+	for i := int64(1); len(text) < len(a.want); i++ {
+		text = append(strconv.AppendInt(text, i, 10), '\n')
+	}
+	copy(a.want, text)
+	if err := submit(a.tg, mapper.Request{Op: mapper.OpWrite, Count: s.Len, Data: a.want}); err != nil {
+		t.Fatal(err)
+	}
+	a.check()
+	a.close()
+	for m, want := range sums {
+		b := make([]byte, dev.Bytes())
+		if err := a.disks[fmt.Sprintf("7:%d", 2*m+1)].Submit(context.Background(), mapper.Request{Op: mapper.OpRead, Count: dev, Data: b}); err != nil {
 			t.Fatal(err)
 		}
-		a.check()
-		a.close()
-		for m, want := range c.sums {
-			b := make([]byte, mapper.Sector(dev).Bytes())
-			if err := a.disks[fmt.Sprintf("7:%d", 2*m+1)].Submit(context.Background(), mapper.Request{Op: mapper.OpRead, Count: dev, Data: b}); err != nil {
-				t.Fatal(err)
-			}
-			if got := fmt.Sprintf("%x", sha256.Sum256(b))[:len(want)]; got != want {
-				t.Errorf("%d members, %d copies: member %d is %s, and Linux's %s", c.members, c.copies, m, got, want)
-			}
+		if got := fmt.Sprintf("%x", sha256.Sum256(b))[:len(want)]; got != want {
+			t.Errorf("%v: member %d is %s, and Linux's %s", s.Args, m, got, want)
 		}
+	}
+}
+
+// What Linux 6.1 put on the members of raid6 arrays of mdadm --size=60 --chunk=4, in layouts that dm-raid has no word for.
+var linuxParity = []struct {
+	typ  string
+	sums []string
+}{
+	{"raid6_la", []string{"55f517963d47293c", "6e6e94971ecc7b6f", "f556ee831e1c59d7", "bf98813348091f8b", "b3134302229ee95d"}},
+	{"raid6_ra", []string{"f29fbda56100e4b3", "4763247d6b966849", "5c7b3267d11f9347", "6c22dd0a4844fba9", "144471ce301933bf"}},
+	{"raid6_ls", []string{"51d130671e3273de", "43113f1411dd5a7c", "e09dbe6eec55c007", "99b256078c12f428", "6f6676cc06912ea8"}},
+	{"raid6_rs", []string{"1e456d1f38af74e6", "5cccd614a31d582a", "2f6def75629253a9", "b88aae589bc1965c", "d3230d141f0e8988"}},
+	{"raid6_0", []string{"bf80dcb1129df336", "4ef2d7855941460a", "0ce7d16fdb104a3d", "370a4b2b2bab05cf", "9cc95797bf8ce4ae"}},
+	{"raid6_0_6", []string{"bf80dcb1129df336", "0ce7d16fdb104a3d", "370a4b2b2bab05cf", "9cc95797bf8ce4ae", "4ef2d7855941460a"}},
+}
+
+// A raid6 of md puts every sector where Linux does, in each layout that mdadm makes.
+func TestParityAsLinux(t *testing.T) {
+	for _, c := range linuxParity {
+		writtenAsLinux(t, setup(5, 120, 360, c.typ+" 8", "region_size 8", true), 120, c.sums)
 	}
 }
 

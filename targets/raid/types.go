@@ -21,6 +21,7 @@ const (
 	rightAsymmetric6 = 17
 	leftSymmetric6   = 18
 	rightSymmetric6  = 19
+	parityFirst6     = 20
 )
 
 // Formats of raid10, as dm-raid counts them.
@@ -71,6 +72,7 @@ var mdTypes = []raidType{
 	{"raid6_ls", 6, leftSymmetric},
 	{"raid6_rs", 6, rightSymmetric},
 	{"raid6_0", 6, parityFirst},
+	{"raid6_0_6", 6, parityFirst6},
 }
 
 // typeNamed returns the type of a list with that name, in any case, or nil.
