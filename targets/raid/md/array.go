@@ -180,10 +180,49 @@ func (a *Array) deal() error {
 			return errors.New("its members differ in size, and its layout, which Linux 3.14 changed, is not on record: mdadm --assemble --update=layout-original or layout-alternate records it")
 		}
 	}
-	if start == 0 {
+	a.cut(start)
+	if len(a.used) == 0 {
 		return errors.New("its members have no room")
 	}
 	return nil
+}
+
+// cut takes away what Linux does not count of an array of level 0 with segments of that many sectors: of each member it takes away the bits of the
+// size of a chunk less one, which is nothing if chunks are a power of two.
+func (a *Array) cut(sectors mapper.Sector) {
+	if a.Level != 0 {
+		return
+	}
+	want := mapper.Sector(0)
+	for _, i := range a.Disks {
+		want += a.usable(i) &^ (a.Chunk - 1)
+	}
+	for sectors > want {
+		last := a.used[len(a.used)-1]
+		a.used, sectors = a.used[:len(a.used)-1], last.start
+		if want > sectors {
+			a.used = append(a.used, last.head(want-sectors, a.Chunk)...)
+			return
+		}
+	}
+}
+
+// head returns the first n sectors of a segment: whole rows of chunks, and a segment for each chunk of a row that is not whole.
+func (s segment) head(n, chunk mapper.Sector) (list []segment) {
+	if len(s.disks) == 1 {
+		s.len = n
+		return []segment{s}
+	}
+	width := chunk * mapper.Sector(len(s.disks))
+	whole := n - n%width
+	if whole > 0 {
+		list = append(list, segment{start: s.start, len: whole, disks: s.disks, at: s.at})
+	}
+	for k := 0; whole < n; k++ {
+		part := segment{start: s.start + whole, len: min(chunk, n-whole), disks: s.disks[k : k+1], at: []mapper.Sector{s.at[k] + n/width*chunk}}
+		list, whole = append(list, part), whole+part.len
+	}
+	return list
 }
 
 // usable returns how many sectors of disk i the array uses.

@@ -59,6 +59,42 @@ func TestZones(t *testing.T) {
 	}
 }
 
+// Linux counts less than there is of an array whose chunks are not a power of two: an array is as long as Linux 6.1 says.
+func TestZonesCut(t *testing.T) {
+	for _, c := range []struct {
+		chunk, want mapper.Sector
+		sectors     []mapper.Sector
+	}{
+		{24, 24480, []mapper.Sector{8168, 8168, 8168}}, {40, 24384, []mapper.Sector{8168, 8168, 8168}}, {56, 24216, []mapper.Sector{8168, 8168, 8168}},
+		{24, 50648, []mapper.Sector{8168, 9976, 6640, 15976, 9976}}, {40, 50552, []mapper.Sector{8168, 9976, 6640, 15976, 9976}},
+		{56, 50448, []mapper.Sector{8168, 9976, 6640, 15976, 9976}}, {24, 16336, []mapper.Sector{8184, 8184}}, {40, 16256, []mapper.Sector{8184, 8184}},
+		{24, 22960, []mapper.Sector{6640, 8184, 8184}}, {56, 22848, []mapper.Sector{6640, 8184, 8184}}, {40, 14736, []mapper.Sector{8176, 6648}},
+		{56, 0, []mapper.Sector{7, 7}},
+	} {
+		names, supers := raid0(original, c.sectors...)
+		for _, s := range supers {
+			s.Chunk = c.chunk
+		}
+		a, err := Assemble(names, supers, false)
+		if err != nil {
+			if c.want > 0 {
+				t.Errorf("chunks of %d, %v: %v", c.chunk, c.sectors, err)
+			}
+			continue
+		}
+		end := mapper.Sector(0)
+		for _, s := range a.Specs(false) {
+			if s.Start != end || s.Type == "striped" && s.Len%(c.chunk*mapper.Sector(len(s.Args)/2-1)) != 0 {
+				t.Errorf("chunks of %d, %v: %v after sector %d", c.chunk, c.sectors, s, end)
+			}
+			end += s.Len
+		}
+		if end != c.want || a.Sectors() != c.want {
+			t.Errorf("chunks of %d, %v: %d sectors in segments, %d in all, want %d", c.chunk, c.sectors, end, a.Sectors(), c.want)
+		}
+	}
+}
+
 // A layout of level 0 counts only if a feature says that it does: the superblock of equal members has one without.
 func TestLayoutOnRecord(t *testing.T) {
 	for features, want := range map[uint32]uint32{0: 0, raid0Layout: original} {
