@@ -163,9 +163,10 @@
 //
 //   - The log in a journal begins anew in the first block each time. The kernel's goes around in a ring of which dm-raid does not remember the beginning, so that the
 //     kernel replays at each start what was written after the first one, over all that was written since, and loses what it logged once it went
-//     around. Such journals are replayed from their last start here, and searched for the beginning of the ring. After several starts by the kernel
+//     around, or discarded the first block, as it does on disks that can. Such journals are replayed from their last start here, and searched for
+//     the beginning of the ring, also behind what was discarded. After several starts by the kernel
 //     blocks of an earlier one cannot be told from those of the last if that wrote less: before dmfs opens such an array, remove it in the kernel and write
-//     zeroes to the first 4096 bytes of the journal.
+//     zeroes to the first 4096 bytes of the journal, or to all of it.
 //   - A bitmap counts as it is at the resume. The kernel goes by that of the time when the table was loaded: a member that comes back with it may lack what was
 //     written in between, and read as it was.
 //   - A journal is replayed at the first resume; the kernel does so when a table is loaded, also below one that is in use.

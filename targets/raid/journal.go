@@ -39,12 +39,15 @@ type journal struct {
 	size   mapper.Sector // whole blocks
 	window mapper.Sector // of a chunk that is logged at a time
 	back   bool          // writeback was asked for
-	cache  cache
-	inUse  cell.Lock   // shared from the logging of a write until the members or the cache have it; alone by a new beginning
-	room   cell.Lock   // held by whoever makes room
-	dead   atomic.Bool // it could not be written to
-	turn   chan struct{}
-	kick   chan struct{} // wakes what empties the cache
+
+	discarded bool // the first block was zeroes, and yet there was a log
+
+	cache cache
+	inUse cell.Lock   // shared from the logging of a write until the members or the cache have it; alone by a new beginning
+	room  cell.Lock   // held by whoever makes room
+	dead  atomic.Bool // it could not be written to
+	turn  chan struct{}
+	kick  chan struct{} // wakes what empties the cache
 
 	mu       sync.Mutex
 	ready    bool          // what a crash left was replayed

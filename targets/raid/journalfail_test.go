@@ -203,7 +203,8 @@ func TestJournalRefused(t *testing.T) {
 	a.close()
 }
 
-// The kernel's log goes around. Its chain is found whether the first block is data or a meta block in its midst, and one that was replayed already is not taken for it.
+// The kernel's log goes around, and it discards what it is done with. Its chain is found whether the first block is data, a meta block in its midst, or discarded;
+// one that was replayed already is not taken for it, nor is what is left of a journal whose first block somebody wrote zeroes to.
 func TestJournalRing(t *testing.T) {
 	g := setup(3, 1024, 2048, "raid5_ls 16", "nosync", false)
 	page := func(serial uint64) []byte { return mappertest.Stamped(0, blockSectors, serial) }
@@ -215,34 +216,54 @@ func TestJournalRing(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		log  func(put func(at mapper.Sector, seq uint64, e ...*logEntry))
-		want uint64
+		want uint64                   // 0 if nothing is replayed
+		fill map[mapper.Sector][]byte // blocks written over the log
 	}{
 		{"from the first block", func(put func(mapper.Sector, uint64, ...*logEntry)) {
 			put(0, 7)
 			put(8, 8, write(1))
 			put(32, 9, write(2))
-		}, 2},
+		}, 2, nil},
 		{"replayed before", func(put func(mapper.Sector, uint64, ...*logEntry)) {
 			put(0, 7)
 			put(8, 8, write(1))
 			put(32, 9+seqJump)
 			put(40, 10+seqJump, write(2))
-		}, 2},
+		}, 2, nil},
 		{"replayed before, and not written to", func(put func(mapper.Sector, uint64, ...*logEntry)) {
 			put(0, 7)
 			put(8, 8, write(1))
 			put(32, 9+seqJump)
-		}, 1},
+		}, 1, nil},
 		{"data in the first block", func(put func(mapper.Sector, uint64, ...*logEntry)) {
 			put(size-56, 19, write(3))
 			put(size-32, 20, write(1))
 			put(size-8, 21, write(2))
 			put(64, 11, write(5)) // from before, as far as it is left
-		}, 2},
+		}, 2, nil},
 		{"a meta block in the first block", func(put func(mapper.Sector, uint64, ...*logEntry)) {
 			put(size-24, 20, write(1))
 			put(0, 21, &logEntry{rows: 1, at: 8, data: []logData{{8, page(9)}}, parity: [][]byte{zero}})
-		}, 1},
+		}, 1, nil},
+		{"the kernel discarded what it was done with", func(put func(mapper.Sector, uint64, ...*logEntry)) {
+			put(64, 20, write(1))
+			put(88, 21, write(2))
+		}, 2, nil},
+		{"zeroes in the first block, as data", func(put func(mapper.Sector, uint64, ...*logEntry)) {
+			put(size-16, 20, &logEntry{rows: 1, data: []logData{{0, page(1)}}, parity: [][]byte{zero}})
+			put(8, 21, write(2))
+		}, 2, nil},
+		{"zeroes written to the first block", func(put func(mapper.Sector, uint64, ...*logEntry)) {
+			put(0, 7)
+			put(8, 8, write(1))
+		}, 0, map[mapper.Sector][]byte{0: zero}},
+		{"zeroes written over data of a ring", func(put func(mapper.Sector, uint64, ...*logEntry)) {
+			put(size-16, 20, write(1))
+			put(8, 21, write(2))
+		}, 0, map[mapper.Sector][]byte{0: zero}},
+		{"zeroes before the rest of an older log", func(put func(mapper.Sector, uint64, ...*logEntry)) {
+			put(64, 20, write(1))
+		}, 0, map[mapper.Sector][]byte{56: page(9)}},
 	} {
 		s := withJournal(g, writethrough, size)
 		disks := make(map[string]mapper.Disk)
@@ -265,19 +286,46 @@ func TestJournalRing(t *testing.T) {
 				}
 			}
 		})
+		for at, b := range c.fill {
+			if err := disks[journalDisk].Submit(context.Background(), mapper.Request{Op: mapper.OpWrite, Start: at, Count: blockSectors, Data: b}); err != nil {
+				t.Fatal(err)
+			}
+		}
 		tg, err := start(context.Background(), &mappertest.Host{Disks: disks}, s.Len, s.Args)
 		if err != nil {
 			t.Fatal(err)
+		}
+		want := zero
+		if c.want > 0 {
+			want = page(c.want)
 		}
 		got := make([]byte, journalBlock)
 		if err := submit(tg, mapper.Request{Op: mapper.OpRead, Count: blockSectors, Data: got}); err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(got, page(c.want)) {
+		if !bytes.Equal(got, want) {
 			t.Errorf("%s: %s, want write %d", c.name, mappertest.Describe(got[:512]), c.want)
 		}
 		if err := stop(context.Background(), tg); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// Who wants to do without a journal whose first block is zeroes already is told to write them to all of it.
+func TestJournalDiscardedRefused(t *testing.T) {
+	s := withJournal(setup(3, 1024, 2048, "raid5_ls 16", "nosync", false), writethrough, journalLeast)
+	disks := make(map[string]mapper.Disk)
+	for _, d := range s.Disks {
+		disks[d.Name] = mappertest.NewDisk(d.Name, d.Sectors)
+	}
+	w := logWriter{head: 64, seq: 20, buf: make([]byte, 4*journalBlock)}
+	w.entry(&logEntry{rows: 1, data: []logData{{1 << 30, make([]byte, journalBlock)}}, parity: [][]byte{make([]byte, journalBlock)}})
+	w.seal()
+	if err := disks[journalDisk].Submit(context.Background(), mapper.Request{Op: mapper.OpWrite, Start: 64, Count: mapper.SectorsOf(int64(w.used)), Data: w.buf[:w.used]}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := start(context.Background(), &mappertest.Host{Disks: disks}, s.Len, s.Args); err == nil || !strings.Contains(err.Error(), "write zeroes to all of it") {
+		t.Errorf("%v: want to be told to write zeroes to all of it", err)
 	}
 }

@@ -11,8 +11,8 @@ import (
 // What a crash left in the journal is replayed before the array is used:
 //
 //  1. The chain of meta blocks that begins in the first block is read, up to the first that does not go on with it or whose blocks are not what their
-//     checksums say. If the first block is zeroes the journal is new. A chain that names sectors which the array does not have is of another array: it is
-//     refused, and nothing is written.
+//     checksums say. If the first block is zeroes the journal is new, unless the kernel discarded it (search). A chain that names sectors which the array
+//     does not have is of another array: it is refused, and nothing is written.
 //  2. Stripes with data and parity are written to the members, in order. Data without parity, of writeback, is remembered.
 //  3. Parity is computed for that, and logged behind the chain; then the members get both.
 //  4. The members are flushed, and the log begins anew. A crash before finds the same chain, or one that is longer by parity.
@@ -169,8 +169,8 @@ func (r *logReader) find(ctx context.Context) (c logChain, ok bool, err error) {
 	}
 }
 
-// first returns where the oldest chain begins: in the first block, if that is as a journal begins, and nowhere if it is all zeroes. Else the
-// kernel went around the ring and over it, or the power failed while it was written.
+// first returns where the oldest chain begins: in the first block, if that is as a journal begins. Else the kernel went around the ring and over it, or
+// discarded it, or the power failed while it was written.
 func (r *logReader) first(ctx context.Context) (begin chainPoint, ok bool, err error) {
 	m, ok, err := r.meta(ctx, 0)
 	if err != nil {
@@ -179,10 +179,6 @@ func (r *logReader) first(ctx context.Context) (begin chainPoint, ok bool, err e
 	if ok && len(m.payloads) == 0 {
 		return chainPoint{0, m.seq}, true, nil
 	}
-	b, err := r.block(ctx, 0)
-	if err != nil || bytes.Equal(b, make([]byte, journalBlock)) {
-		return begin, false, err
-	}
 	return r.search(ctx)
 }
 
@@ -190,31 +186,66 @@ func (r *logReader) first(ctx context.Context) (begin chainPoint, ok bool, err e
 type run struct{ begin, end chainPoint }
 
 // search looks through the whole journal for the run with the highest numbers. If that is what the ring went on with after its end, the run there comes before.
+//
+// That the first block is zeroes says that there is none, and somebody may have written them to say so. But the kernel discards what it is done with: then
+// zeroes end where the run begins, and there are more of them. Or they are data, in a ring.
 func (r *logReader) search(ctx context.Context) (begin chainPoint, ok bool, err error) {
 	var newest, last run
+	var final metaBlock
+	zeroes, inFront := mapper.Sector(0), true // as many sectors of them there are at the beginning
 	for at := mapper.Sector(0); at < r.j.size; {
 		m, isMeta, err := r.meta(ctx, at)
 		if err != nil {
 			return begin, false, err
 		}
 		if !isMeta {
+			if inFront {
+				b, err := r.block(ctx, at)
+				if err != nil {
+					return begin, false, err
+				}
+				if inFront = bytes.Equal(b, zeroBlock[:]); inFront {
+					zeroes += blockSectors
+				}
+			}
 			at += blockSectors
 			continue
 		}
+		inFront = false
 		if here := (chainPoint{at, m.seq}); here != last.end {
 			last = run{begin: here}
 		}
 		at += mapper.Sector(1+m.blocks()) * blockSectors
-		last.end = chainPoint{at % r.j.size, m.seq + 1}
+		last.end, final = chainPoint{at % r.j.size, m.seq + 1}, m
 		if m.seq >= newest.end.seq {
 			newest = last
 		}
 		ok = true
 	}
-	if last.end == newest.begin {
+	around := last.end == newest.begin
+	switch {
+	case !ok:
+		return begin, false, nil
+	case zeroes > 0 && around:
+		ok, err = r.whole(ctx, &final)
+	case zeroes > 0:
+		ok = zeroes == newest.begin.at && zeroes > blockSectors
+	}
+	r.j.discarded = ok && zeroes > 0
+	if around {
 		newest.begin = last.begin
 	}
-	return newest.begin, ok, nil
+	return newest.begin, ok, err
+}
+
+var zeroBlock [journalBlock]byte
+
+// marked says what of the journal zeroes are written to, to do without what it holds.
+func (j *journal) marked() string {
+	if j.discarded {
+		return "all"
+	}
+	return fmt.Sprintf("the first %d bytes", journalBlock)
 }
 
 // check refuses a meta block that is of another array. One that becomes smaller may have rows in the log that are no longer there then.
@@ -228,8 +259,8 @@ func (j *journal) check(m *metaBlock) error {
 		}
 		if p.kind != kindFlush && (p.at%blockSectors != 0 || p.at >= limit || p.kind == kindParity && len(p.sums) != g.parity) {
 			return mapper.BadArg("Failed to run raid array",
-				"journal %s, block at %d: sector %d is not one of this array: give the journal of this array, or write zeroes to its first %d bytes to do without what is in it",
-				mapper.DiskName(j.disk), m.position, p.at, journalBlock)
+				"journal %s, block at %d: sector %d is not one of this array: give the journal of this array, or write zeroes to %s of it to do without what is in it",
+				mapper.DiskName(j.disk), m.position, p.at, j.marked())
 		}
 	}
 	return nil

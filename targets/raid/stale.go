@@ -104,8 +104,8 @@ func (j *journal) checkStale(c *logChain) error {
 		since = "the array had another journal since"
 	}
 	return mapper.BadArg("Failed to run raid array",
-		"journal %s holds writes that would overwrite newer data: %s. Leave journal_dev out, or write zeroes to the first %d bytes of the journal to do without what is in it",
-		mapper.DiskName(j.disk), since, journalBlock)
+		"journal %s holds writes that would overwrite newer data: %s. Leave journal_dev out, or write zeroes to %s of the journal to do without what is in it",
+		mapper.DiskName(j.disk), since, j.marked())
 }
 
 // tagFor returns the tag for a log that begins anew behind c.
