@@ -158,6 +158,8 @@ func placeWords(o *container.Options, words []string) error {
 		return errors.New("a software RAID has no passphrase and no --header")
 	case sources > 1:
 		return errors.New("one of --key-file, --key-fd and --volume-key-file, please")
+	case o.VolumeKey != "" && (o.Key.FileOffset > 0 || o.Key.FileSize > 0):
+		return errors.New("--keyfile-offset and --keyfile-size are for passphrases: a --volume-key-file is read from its beginning")
 	case o.ShowKeys && !o.Print && !o.JSON:
 		return errors.New("--showkeys goes with --print or --json")
 	case o.Test && (o.Print || o.JSON):

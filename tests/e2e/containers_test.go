@@ -222,6 +222,7 @@ func TestContainerSecrets(t *testing.T) {
 	b.run(program, "close", "c")
 	raw[0] ^= 1
 	b.fails(1, "not the volume key", program, "open", "--volume-key-file", b.file("volume.key", string(raw)), image, "c")
+	b.fails(1, "are for passphrases", program, "open", "--volume-key-file", volume, "--keyfile-offset", "1", image, "c")
 }
 
 // terminal starts a command on a terminal of its own.
@@ -289,6 +290,12 @@ func TestContainerTerminal(t *testing.T) {
 		if strings.Contains(seen.String(), "secret") || strings.Contains(seen.String(), "wrong\n") {
 			t.Errorf("%q was shown: %q", c.typed, seen)
 		}
+	}
+	_, _, cmd := b.terminal("open", "--test-passphrase", "--keyfile-size", "3", image)
+	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	defer timer.Stop()
+	if _ = cmd.Wait(); cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("--keyfile-size on a terminal: status %d, want 1", cmd.ProcessState.ExitCode())
 	}
 }
 

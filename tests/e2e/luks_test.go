@@ -223,6 +223,16 @@ func TestContainerKeys(t *testing.T) {
 			{"", 2, []string{"--key-file", long, "--keyfile-offset", "2", "--keyfile-size", "7"}},
 			{"", 1, []string{"--key-file", long, "--keyfile-size", "100"}},
 			{"", 1, []string{"--key-file", b.path("missing")}}, // not 4, which is about the disk
+			{"", 1, []string{"--key-file", long, "--keyfile-offset", "15"}},
+			{"", 2, []string{"--key-file", long, "--keyfile-offset", "14"}},
+			{"", 1, []string{"--key-file", os.DevNull}},
+			{"secret", 1, []string{"--key-file", "-", "--keyfile-offset", "15"}},
+			{"secret more", 0, []string{"--keyfile-size", "6"}},
+			{"secret\n", 2, []string{"--keyfile-size", "3"}},
+			{"secret\n", 1, []string{"--keyfile-size", "7"}},
+			{"a\nsecret\nmore", 0, []string{"--keyfile-offset", "2"}},
+			{"a\nsecretmore", 0, []string{"--keyfile-offset", "2", "--keyfile-size", "6"}},
+			{"secret", 1, []string{"--keyfile-offset", "15"}},
 			{"secret\n", 0, []string{"--key-slot", "0"}},
 			{"secret\n", 2, []string{"--key-slot", "1"}},
 			{"secret\n", 1, []string{"--key-slot", "5"}},
@@ -236,9 +246,9 @@ func TestContainerKeys(t *testing.T) {
 		}
 		r, w, err := os.Pipe()
 		must(t, err)
-		_, err = w.WriteString("secret\nnot this\n")
+		_, err = w.WriteString("xxsecret, not this\n")
 		must(t, errors.Join(err, w.Close()))
-		cmd := b.command(program, "open", "--test-passphrase", "--key-fd", "3", image)
+		cmd := b.command(program, "open", "--test-passphrase", "--key-fd", "3", "--keyfile-offset", "2", "--keyfile-size", "6", image)
 		cmd.ExtraFiles = []*os.File{r}
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("--key-fd: %v\n%s", err, out)

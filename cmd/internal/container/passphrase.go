@@ -22,8 +22,8 @@ const (
 // A KeySource says where the passphrase, or the volume key, comes from.
 type KeySource struct {
 	File       string // as it is, with every newline; "-" is standard input; "" for none
-	FileOffset int64  // bytes of it to leave out
-	FileSize   int64  // bytes of it to take at most; 0: all
+	FileOffset int64  // bytes to leave out of the file, the descriptor or standard input
+	FileSize   int64  // bytes to take of it; 0: all, or the line
 	FD         int    // a descriptor whose first line is the passphrase; negative for none
 	Tries      int    // how often a terminal is asked; 0 counts as 3
 }
@@ -38,12 +38,15 @@ func (k *KeySource) passphrase(ctx context.Context, stdin *os.File, prompt io.Wr
 		if f == nil {
 			return nil, false, fmt.Errorf("--key-fd %d: want the number of an open file", k.FD)
 		}
-		s, err = readLine(f)
+		s, err = k.readLine(f)
 	case isTerminal(stdin):
+		if k.FileOffset > 0 || k.FileSize > 0 {
+			return nil, false, failure(Failed, "--keyfile-offset and --keyfile-size are not for what is typed")
+		}
 		s, err = ask(ctx, stdin, prompt, what)
 		again = true
 	default:
-		s, err = readLine(stdin)
+		s, err = k.readLine(stdin)
 	}
 	if err != nil {
 		return nil, false, failure(Failed, "reading the passphrase: %w", err)
@@ -61,16 +64,11 @@ func (k *KeySource) readFile(stdin *os.File) (*luks.Secret, error) {
 		}
 		defer f.Close() //nolint:errcheck // it was only read
 	}
-	if k.FileOffset > 0 {
-		if err := skip(f, k.FileOffset); err != nil {
-			return nil, fmt.Errorf("--keyfile-offset %d: %w", k.FileOffset, err)
-		}
+	if err := k.begin(f); err != nil {
+		return nil, err
 	}
-	r, most := io.Reader(f), int64(mostKeyFile)
+	r := io.Reader(f)
 	if k.FileSize > 0 {
-		if k.FileSize > most {
-			return nil, fmt.Errorf("--keyfile-size %d: want at most %d", k.FileSize, mostKeyFile)
-		}
 		r = io.LimitReader(f, k.FileSize)
 	}
 	s, err := luks.ReadSecret(r, mostKeyFile)
@@ -79,8 +77,10 @@ func (k *KeySource) readFile(stdin *os.File) (*luks.Secret, error) {
 		return nil, err
 	case len(s.Bytes) > mostKeyFile:
 		err = fmt.Errorf("%s has more than %d bytes: say how many count, with --keyfile-size", k.File, mostKeyFile)
-	case k.FileSize > 0 && int64(len(s.Bytes)) < k.FileSize:
-		err = fmt.Errorf("%s has no more than %d bytes, and --keyfile-size wants %d", k.File, len(s.Bytes), k.FileSize)
+	case len(s.Bytes) == 0 && !isRegular(f): // an empty file is an empty passphrase
+		err = errors.New("there is none")
+	default:
+		err = k.enough(len(s.Bytes))
 	}
 	if err != nil {
 		s.Release()
@@ -89,11 +89,44 @@ func (k *KeySource) readFile(stdin *os.File) (*luks.Secret, error) {
 	return s, nil
 }
 
+// begin checks how much of f is wanted, and goes to where it begins.
+func (k *KeySource) begin(f *os.File) error {
+	if k.FileSize > mostKeyFile {
+		return fmt.Errorf("--keyfile-size %d: want at most %d", k.FileSize, mostKeyFile)
+	}
+	if k.FileOffset == 0 {
+		return nil
+	}
+	if err := skip(f, k.FileOffset); err != nil {
+		return fmt.Errorf("--keyfile-offset %d: %w", k.FileOffset, err)
+	}
+	return nil
+}
+
+// enough refuses n bytes if more were wanted: a key that is cut short is not the one that was meant.
+func (k *KeySource) enough(n int) error {
+	if int64(n) < k.FileSize {
+		return fmt.Errorf("there are %d bytes, want %d", n, k.FileSize)
+	}
+	return nil
+}
+
+func isRegular(f *os.File) bool {
+	st, err := f.Stat()
+	return err == nil && st.Mode().IsRegular()
+}
+
 // skip passes over n bytes of f. What is passed over of a pipe is wiped, for it may be secret.
 func skip(f *os.File, n int64) error {
-	if st, err := f.Stat(); err == nil && st.Mode().IsRegular() {
-		_, err := f.Seek(n, io.SeekCurrent)
-		return err
+	if isRegular(f) {
+		at, err := f.Seek(n, io.SeekCurrent)
+		if err != nil {
+			return err
+		}
+		if st, err := f.Stat(); err != nil || at > st.Size() {
+			return errors.Join(err, errors.New("it is not that long"))
+		}
+		return nil
 	}
 	buf, err := luks.NewSecret(mostPassphrase)
 	if err != nil {
@@ -103,6 +136,9 @@ func skip(f *os.File, n int64) error {
 	for n > 0 {
 		k, err := f.Read(buf.Bytes[:min(n, mostPassphrase)])
 		n -= int64(k)
+		if n > 0 && errors.Is(err, io.EOF) {
+			return errors.New("it is not that long")
+		}
 		if n > 0 && err != nil {
 			return err
 		}
@@ -110,35 +146,53 @@ func skip(f *os.File, n int64) error {
 	return nil
 }
 
-// readLine reads up to a newline, which is not part of the passphrase, or to the end. It reads no byte behind the newline.
-func readLine(f *os.File) (*luks.Secret, error) {
-	s, err := luks.NewSecret(mostPassphrase + 1)
+// readLine reads up to a newline, which is not part of the passphrase, to the end, or as much as is wanted. It reads no byte behind that.
+func (k *KeySource) readLine(f *os.File) (*luks.Secret, error) {
+	if err := k.begin(f); err != nil {
+		return nil, err
+	}
+	most := mostPassphrase
+	if k.FileSize > 0 {
+		most = int(k.FileSize)
+	}
+	s, err := luks.NewSecret(most + 1)
 	if err != nil {
 		return nil, err
 	}
-	for n := 0; ; n++ {
-		if n > mostPassphrase {
-			err = fmt.Errorf("it has more than %d bytes: such a one must come from a file, with --key-file", mostPassphrase)
-			break
-		}
-		k, e := f.Read(s.Bytes[n : n+1])
-		if k == 1 && s.Bytes[n] != '\n' {
-			continue
-		}
-		if e != nil && !errors.Is(e, io.EOF) {
-			err = e
-			break
-		}
-		if k == 0 && n == 0 {
-			err = errors.New("there is none")
-			break
-		}
-		clear(s.Bytes[n:])
-		s.Bytes = s.Bytes[:n]
-		return s, nil
+	n, err := lineInto(f, s.Bytes, k.FileSize > 0)
+	if err == nil {
+		err = k.enough(n)
 	}
-	s.Release()
-	return nil, err
+	if err != nil {
+		s.Release()
+		return nil, err
+	}
+	clear(s.Bytes[n:])
+	s.Bytes = s.Bytes[:n]
+	return s, nil
+}
+
+// lineInto reads a line into buf, which has a byte more than a line may have, and returns its length. If cut is set no more is read when it has as
+// many; else a longer one is refused.
+func lineInto(f *os.File, buf []byte, cut bool) (int, error) {
+	for n := 0; ; n++ {
+		switch {
+		case n == len(buf)-1 && cut:
+			return n, nil
+		case n == len(buf):
+			return 0, fmt.Errorf("it has more than %d bytes: such a one must come from a file, with --key-file", n-1)
+		}
+		k, err := f.Read(buf[n : n+1])
+		switch {
+		case k == 1 && buf[n] != '\n':
+		case err != nil && !errors.Is(err, io.EOF):
+			return 0, err
+		case k == 0 && n == 0:
+			return 0, errors.New("there is none")
+		default:
+			return n, nil
+		}
+	}
 }
 
 func isTerminal(f *os.File) bool {
