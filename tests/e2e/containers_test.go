@@ -221,7 +221,7 @@ func TestContainerSecrets(t *testing.T) {
 	b.run(program, "open", "--volume-key-file", volume, image, "c")
 	b.run(program, "close", "c")
 	raw[0] ^= 1
-	b.fails(1, "not the volume key", program, "open", "--volume-key-file", b.file("volume.key", string(raw)), image, "c")
+	b.fails(2, "not the volume key", program, "open", "--volume-key-file", b.file("volume.key", string(raw)), image, "c")
 	b.fails(1, "are for passphrases", program, "open", "--volume-key-file", volume, "--keyfile-offset", "1", image, "c")
 }
 

@@ -64,7 +64,7 @@ func readVolumeKey(ctx context.Context, h *luks.Header, o Options) ([]openedKey,
 	if err != nil {
 		key.Release()
 		if errors.Is(err, luks.ErrPassphrase) {
-			err = errors.New("that is not the volume key")
+			return nil, failure(Denied, "%s: that is not the volume key", o.VolumeKey)
 		}
 		return nil, failure(Failed, "%s: %w", o.VolumeKey, err)
 	}

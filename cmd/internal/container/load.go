@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -99,7 +100,11 @@ func explain(name string, err error) error {
 		return failure(Occupied, "%w: who uses it, or has the name, `dmfs ls --tree` shows", err)
 	}
 	if !strings.Contains(err.Error(), name) {
-		return fmt.Errorf("%s: %w", name, err)
+		err = fmt.Errorf("%s: %w", name, err)
+	}
+	var path *fs.PathError
+	if errors.Is(err, unix.ENOENT) && !errors.As(err, &path) { // no such cipher: disks that are not there are ENODEV
+		return failure(Failed, "%w", err)
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -297,6 +298,9 @@ func TestStatus(t *testing.T) {
 	}{
 		{nil, 0}, {errors.New("x"), 1}, {luks.ErrPassphrase, 2}, {os.ErrPermission, 2}, {unix.ENOMEM, 3}, {luks.ErrMemory, 3}, {os.ErrNotExist, 4}, {unix.ENXIO, 4},
 		{unix.EEXIST, 5}, {unix.EBUSY, 5}, {failure(Failed, "no: %w", os.ErrNotExist), 1},
+		// No such cipher, in a key slot and in the mount; and no such mount.
+		{fmt.Errorf("key slot 0: %w", &mapper.ArgError{Reason: "x", Errno: unix.ENOENT}), 1}, {explain("c", unix.ENOENT), 1},
+		{explain("c", &os.PathError{Op: "open", Path: "x", Err: unix.ENOENT}), 4}, {explain("c", unix.ENODEV), 4},
 	} {
 		if got := Status(c.err); got != c.want {
 			t.Errorf("%v: %d, want %d", c.err, got, c.want)

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dmfs/mapper"
 	"dmfs/targets/crypt/luks"
 )
 
@@ -38,11 +39,14 @@ func failure(status int, format string, args ...any) error {
 // Status returns the exit status for what Open or Close returned.
 func Status(err error) int {
 	var own *statusError
+	var argument *mapper.ArgError
 	switch {
 	case err == nil:
 		return Done
 	case errors.As(err, &own):
 		return own.status
+	case errors.As(err, &argument): // its errno is about what a table says, a cipher that is not there for one
+		return Failed
 	case errors.Is(err, luks.ErrPassphrase), errors.Is(err, fs.ErrPermission):
 		return Denied
 	case errors.Is(err, luks.ErrMemory), errors.Is(err, unix.ENOMEM):
