@@ -61,7 +61,7 @@ func (n numbers) read() error {
 // parseOpen reads the command line. mnt becomes the mount that it names.
 func parseOpen(args []string, mnt *string) (container.Options, error) {
 	o := container.Options{Slot: -1, Key: container.KeySource{FD: -1, Tries: 3}}
-	slot, fd, tries, roots := int64(-1), int64(-1), int64(3), int64(2)
+	slot, fd, tries, roots := int64(-1), int64(-1), int64(3), int64(container.DefaultRoots)
 	texts := make([]string, 8)
 	n := numbers{
 		{"--key-slot", &texts[0], &slot}, {"--key-fd", &texts[1], &fd}, {"--tries", &texts[2], &tries},

@@ -110,6 +110,9 @@ func TestContainerRefusals(t *testing.T) {
 	open(1, "1 arguments", image)
 	open(1, "goes with --print", "--showkeys", image, "c")
 	open(1, "one of --key-file", "--key-fd", "0", image, "c")
+	for _, args := range [][]string{{"--check-at-most-once"}, {"--hash-offset", "4096"}, {"--fec-device", "x"}, {"--fec-roots", "3"}, {"--force"}} {
+		open(1, "not for LUKS", append(args, image, "c")...)
+	}
 	open(4, "segment 0", "--header", image, b.image("zero.img", 64), "c")
 	b.fails(4, "is not mapped", program, "close", "c")
 	b.run(program, "create", "own", "--table", "0 8 zero")
@@ -368,5 +371,8 @@ func TestVerityOpens(t *testing.T) {
 	}
 	b.fails(1, "root digest", program, "open", "--type", "verity", b.path("data.img"), b.path("hash.img"), "v")
 	b.fails(1, "no passphrase", program, "open", "--root-hash", "00", "--key-fd", "0", b.path("data.img"), b.path("hash.img"), "v")
+	for _, args := range [][]string{{"--allow-discards"}, {"--key-slot", "3"}, {"--keyfile-size", "3"}, {"--force"}, {"--fec-roots", "3"}, {"--fec-offset", "8"}} {
+		b.fails(1, args[0], program, slices.Concat([]string{"open", "--root-hash", "00"}, args, []string{b.path("data.img"), b.path("hash.img"), "v"})...)
+	}
 	b.fails(1, "no verity superblock", program, "open", "--root-hash", "00", b.image("zero.img", 64), b.path("zero.img"), "v")
 }

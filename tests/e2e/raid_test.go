@@ -138,4 +138,5 @@ func TestOpenRAID(t *testing.T) {
 	}
 	b.run(program, "close", "array")
 	b.fails(1, "no superblock", program, "open", members[0], b.image("foreign.img", 4096), "array")
+	b.fails(1, "not for md", program, append(append([]string{"open", "--allow-discards"}, members...), "array")...)
 }

@@ -22,6 +22,9 @@ func openMembers(ctx context.Context, env Env, o Options, data *disk) (found boo
 	case err != nil:
 		return true, fmt.Errorf("%s: %w", data.name, err)
 	}
+	if err := o.suits("md"); err != nil {
+		return true, err
+	}
 	names, supers := []string{data.name}, []*md.Super{first}
 	for _, name := range o.More {
 		d, err := openDisk(ctx, name)

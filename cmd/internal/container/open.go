@@ -84,6 +84,9 @@ func checkName(name string) error {
 }
 
 func openVerity(ctx context.Context, env Env, o Options, data *disk) error {
+	if err := o.suits("verity"); err != nil {
+		return err
+	}
 	hash := data
 	if o.Hash != "" {
 		var err error
@@ -104,6 +107,9 @@ func openVerity(ctx context.Context, env Env, o Options, data *disk) error {
 }
 
 func openLUKS(ctx context.Context, env Env, o Options, data *disk) error {
+	if err := o.suits("LUKS"); err != nil {
+		return err
+	}
 	from := data
 	if o.Header != "" {
 		var err error
