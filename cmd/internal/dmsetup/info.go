@@ -2,6 +2,7 @@ package dmsetup
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"dmfs/fs/control"
@@ -55,7 +56,17 @@ func (s *session) infoLong(operands []string) error {
 
 func (s *session) infoJSON(operands []string) error {
 	list := []control.Device{}
+	var chosen []string
+	if s.opts.has("select") { // which dmsetup takes with --columns alone
+		var err error
+		if chosen, err = s.selected(); err != nil {
+			return err
+		}
+	}
 	err := s.forDevices(operands, nil, "info", func(d control.Device, _ string) error {
+		if s.opts.has("select") && !slices.Contains(chosen, d.Name) {
+			return nil
+		}
 		d.Name, d.UUID, d.Deps = s.show(d.Name), s.show(d.UUID), s.shownDeps(d)
 		list = append(list, d)
 		return nil

@@ -189,6 +189,10 @@ func TestJSON(t *testing.T) {
 		{"deps top", `[{"name":"top","deps":[{"major":254,"minor":0,"device":"a b","block_name":"dm-0"}]}]`},
 		{"table", `[{"name":"a b","segments":[{"start":0,"length":8,"target":"zero","params":""}]},` +
 			`{"name":"top","segments":[{"start":0,"length":4,"target":"linear","params":"254:0 0"}]}]`},
+		{"table --target linear", `[{"name":"top","segments":[{"start":0,"length":4,"target":"linear","params":"254:0 0"}]}]`},
+		{"status --target zero", `[{"name":"a b","segments":[{"start":0,"length":8,"target":"zero","params":""}]}]`},
+		{"info -c -S minor=77", `[]`},
+		{"info -S name=nosuch", `[]`},
 		{"status top", `[{"name":"top","segments":[{"start":0,"length":4,"target":"linear","params":""}]}]`},
 		{"targets", `[{"name":"zero","version":[1,1,0]},{"name":"linear","version":[1,4,0]},{"name":"error","version":[1,5,0]}]`},
 		{"target-version zero", `[{"name":"zero","version":[1,1,0]}]`},
@@ -205,7 +209,7 @@ func TestJSON(t *testing.T) {
 		}
 	}
 	var devices []control.Device
-	if err := json.Unmarshal([]byte(wantOK(t, core, "dmsetup --json info 'a b'")), &devices); err != nil || len(devices) != 1 {
+	if err := json.Unmarshal([]byte(wantOK(t, core, "dmsetup --json info -c -S minor=0")), &devices); err != nil || len(devices) != 1 {
 		t.Fatalf("%v, %v", devices, err)
 	}
 	if d := devices[0]; d.Name != "a b" || d.Deps == nil || d.OpenCount != 1 || !d.Live || !d.HasNode {

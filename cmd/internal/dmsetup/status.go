@@ -34,11 +34,11 @@ func (s *session) lines(operands []string, what string, of func(control.Device) 
 	list := []segments{}
 	err := s.forDevices(operands, []string{what}, what, func(d control.Device, label string) error {
 		found, any := s.onlyTarget(of(d))
-		if s.opts.has("json") {
+		switch {
+		case !any:
+		case s.opts.has("json"):
 			list = append(list, segments{s.show(d.Name), found})
-			return nil
-		}
-		if any {
+		default:
 			s.printLines(d, found, label)
 		}
 		return nil
