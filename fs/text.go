@@ -13,8 +13,8 @@ import (
 )
 
 // A textHandle is an open file of control text. One call runs at a time. Offsets of writes mean nothing: what is
-// written is a stream. Reads go through what the file says, from the offset of the first read after it
-// changed, so that a file position that writes have moved does not hide the reply.
+// written is a stream. Once something was, reads go through what the file says from the offset of the first read after it
+// changed, so that a file position that writes have moved does not hide the reply. Before, offsets are what they are.
 type textHandle struct {
 	busy   chan struct{} // holds a token while a call runs; guards what follows
 	file   textFile
@@ -23,6 +23,7 @@ type textHandle struct {
 	loaded bool  // text is what file said last
 	base   int64 // offset of the byte 0 of text
 	writes bool  // opened for writing
+	wrote  bool  // something was written
 }
 
 // A textFile is what one kind of text file does. Its methods are called one at a time.
@@ -107,7 +108,10 @@ func (h *textHandle) read(c *caller, p []byte, off int64) (int, unix.Errno) {
 		if err != nil {
 			return 0, errno(err)
 		}
-		h.text, h.loaded, h.base = text, true, off
+		h.text, h.loaded, h.base = text, true, 0
+		if h.wrote {
+			h.base = off
+		}
 	}
 	at := off - h.base
 	if at >= int64(len(h.text)) {
@@ -121,7 +125,7 @@ func (h *textHandle) write(c *caller, p []byte) (int, unix.Errno) {
 		return 0, e
 	}
 	defer h.unlock()
-	h.loaded = false
+	h.loaded, h.wrote = false, true
 	n, err := h.file.write(c, p)
 	return n, errno(err)
 }

@@ -246,6 +246,27 @@ func TestControlReplyOffsets(t *testing.T) {
 	}
 }
 
+// A file that nothing was written to is read from any offset, also by the first read.
+func TestTextOffsets(t *testing.T) {
+	tr := testTree(t)
+	tr.mustControl(t, "create d 0 8 zero\n")
+	d := tr.m.ByName("d")
+	for _, node := range []uint64{controlNode, deviceNode(d, tableFile), deviceNode(d, statusFile), deviceNode(d, infoFile), deviceNode(d, eventsFile)} {
+		whole := make([]byte, 1000)
+		n, e := tr.openTextOf(t, node, false).read(asker(t), whole, 0)
+		if e != 0 || n == 0 {
+			t.Fatalf("node %d: %d bytes, %v", node, n, e)
+		}
+		for _, off := range []int{1, n - 1, n, n + 1} {
+			got := make([]byte, 1000)
+			k, e := tr.openTextOf(t, node, false).read(asker(t), got, int64(off))
+			if want := whole[min(off, n):n]; e != 0 || string(got[:k]) != string(want) {
+				t.Errorf("node %d: read at %d: %q, %v, want %q", node, off, got[:k], e, want)
+			}
+		}
+	}
+}
+
 // While a command waits, others who have the same open file can give up.
 func TestTextWaitIsInterruptible(t *testing.T) {
 	tr := testTree(t)
