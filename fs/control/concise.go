@@ -64,6 +64,7 @@ func ParseConcise(spec string) ([]mapper.NewDevice, error) {
 	return devices, nil
 }
 
+// conciseDevice makes a device of its fields. Errors do not say what is in them: where a comma is missing, a table with its key is taken for another field.
 func conciseDevice(fields []string) (mapper.NewDevice, error) {
 	const fixed = 4 // name, uuid, minor, flags
 	if len(fields) <= fixed {
@@ -76,7 +77,7 @@ func conciseDevice(fields []string) (mapper.NewDevice, error) {
 	if fields[2] != "" {
 		minor, err := strconv.ParseUint(fields[2], 10, 20)
 		if err != nil {
-			return n, mapper.BadArg("invalid minor number", "%q", fields[2])
+			return n, mapper.BadArg("invalid minor number", "want name,uuid,minor,flags,table")
 		}
 		n.Minor = int(minor)
 	}
@@ -85,7 +86,7 @@ func conciseDevice(fields []string) (mapper.NewDevice, error) {
 		n.ReadOnly = true
 	case "", "rw":
 	default:
-		return n, mapper.BadArg("invalid flags", "%q, want ro or rw", fields[3])
+		return n, mapper.BadArg("invalid flags", "want ro or rw in name,uuid,minor,flags,table")
 	}
 	specs, err := mapper.ParseTable(strings.Join(fields[fixed:], "\n"))
 	n.Table = specs

@@ -63,7 +63,8 @@ func (l *lexer) segments(text string) (*command, error) {
 		default: // the closing brace
 			after, more, err := splitLine(rest[1:], false)
 			if err == nil && (len(after) > 0 || more != "") {
-				err = mapper.BadArg("text after the closing brace", "%q", strings.TrimSpace(rest[1:]))
+				// Not what it is: there may be a key in it.
+				err = mapper.BadArg("text after the closing brace", "the next command begins on a line of its own")
 			}
 			if err != nil {
 				return nil, err

@@ -33,6 +33,9 @@ func TestKeysAreNotTold(t *testing.T) {
 		{"in a message", []string{good + "message x 0 key set " + key + "\n"}, true},
 		{"in a message, of another size", []string{good + "suspend x\nmessage x 0 key set " + key + key + "\n"}, true},
 		{"in a message, with more", []string{good + "suspend x\nmessage x 0 key set " + key + " now\n"}, true},
+		{"after a brace", []string{"create x { 0 8 zero } 8 8 crypt aes-cbc-plain64 " + key + " 0 /x/a.img 0\n"}, true},
+		{"where a concise one has flags", []string{"concise \"x,,,0 8 crypt aes-cbc-plain64 " + key + " 0 /x/a.img 0,8 8 zero\"\n"}, true},
+		{"where a concise one has its minor", []string{"concise \"x,,0 8 crypt aes-cbc-plain64 " + key + " 0 /x/a.img 0,8 8 zero,16 8 zero\"\n"}, true},
 		{"in a geometry", []string{good + "setgeometry x " + key + " 1 1 1\n"}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
