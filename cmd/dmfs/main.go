@@ -27,7 +27,17 @@ const (
 )
 
 func main() {
+	nameProcess(filepath.Base(os.Args[0]))
 	os.Exit(run(context.Background(), os.Args))
+}
+
+// nameProcess gives a process its name that was started as /proc/self/exe, as ours start each other: ps, pgrep and those who list who has a file
+// open would know it as "exe".
+func nameProcess(name string) {
+	const own = "/proc/self/comm" // of the process, where prctl(2) names a thread
+	if comm, err := os.ReadFile(own); err == nil && string(comm) == "exe\n" {
+		_ = os.WriteFile(own, []byte(name), 0) // it works under any
+	}
 }
 
 // run does what the program's name and arguments ask for and returns the exit status.

@@ -299,7 +299,7 @@ func TestExecKilled(t *testing.T) {
 					b.run(program, "rename", "k", "l") // ends the wait
 					cmd.Wait()
 				case "supervisor":
-					b.kill("dmfs-exec")
+					b.kill("dmfs-exec-super")
 					cmd.Wait()
 					says(t, out.String(), "the supervisor was killed (killed), and the session with it")
 				case "command":
@@ -328,12 +328,12 @@ func TestExecDaemonKilled(t *testing.T) {
 				b.waitFor("ready", func() bool { return strings.Contains(out.String(), "ready") })
 				b.waitFor("sleep", func() bool { return b.named("sleep") != 0 })
 				must(t, cmd.Process.Kill())
-				time.Sleep(100 * time.Millisecond) // for the supervisor to see it
+				b.waitFor("who watches in its place", func() bool { return b.named("dmfs-exec-warde") != 0 }) // the kernel keeps 15 bytes
 				defer cmd.Wait()
 			} else {
 				b.session("", daemon)
 			}
-			b.kill("dmfs-exec")
+			b.kill("dmfs-exec-super")
 			b.waitFor("the end of the daemon and of who watches", func() bool { return b.named("sh") == 0 && len(b.daemons()) == 1 })
 		}
 		b.session("", "true") // takes the directory with locks away that a killed one left

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -80,7 +79,6 @@ func Supervise() int {
 	unix.CloseOnExec(stage)
 	closeInherited()
 	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}) // keys pass through here
-	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(unsafe.StringData("dmfs-exec\x00"))), 0, 0, 0)
 	unix.Umask(0)
 	conn := os.NewFile(uintptr(client), "client")
 	in := bufio.NewReader(conn)
