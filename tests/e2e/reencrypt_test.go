@@ -300,7 +300,14 @@ func TestReencryptionAtWork(t *testing.T) {
 		defer f.Close()
 		return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 	})
-	b.fails(5, "cryptsetup is at work", program, "open", "--key-file", b.path("pass"), "--header", b.path("h"), b.path("a.img"), "c")
+	open := []string{"open", "--key-file", b.path("pass"), "--header", b.path("h"), b.path("a.img"), "c"}
+	b.fails(5, "cryptsetup is at work", program, open...)
+	b.waitFor("cryptsetup to be about to write data", func() bool {
+		header, err := os.ReadFile(b.path("h"))
+		must(t, err)
+		return bytes.Contains(header, []byte("in-reencryption"))
+	})
+	b.fails(5, "cryptsetup is at work", program, open...)
 	b.run(program, "resume", "held")
 	if err := cmd.Wait(); err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -191,6 +191,9 @@ func authenticate(ctx context.Context, h *luks.Header, from *disk, keys []opened
 // readHeader reads the header and refuses what cannot be opened.
 func readHeader(from *disk, o Options) (*luks.Header, error) {
 	h, err := luks.Read(from, from.size)
+	if err == nil && h.Interrupted() { // or somebody is about to write data
+		h, err = settled(from, h.UUID)
+	}
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", from.name, err)
@@ -206,6 +209,16 @@ func readHeader(from *disk, o Options) (*luks.Header, error) {
 		return nil, fmt.Errorf("%s: it is being reencrypted and has two volume keys, in two slots: give the passphrase of both, and leave --volume-key-file and --key-slot out", from.name)
 	}
 	return h, nil
+}
+
+// settled reads a header while nobody is at work on the reencryption.
+func settled(from *disk, uuid string) (*luks.Header, error) {
+	unlock, err := lockReencryption(lockDir, uuid)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return luks.Read(from, from.size)
 }
 
 // mount returns the mount that the plan is to be loaded into, "" if it is not to be loaded.
