@@ -257,18 +257,32 @@ print(os.pwrite(fd, b"x" * 4096, 0), flush=True)
 	}
 }
 
+// countInFlight returns a function that says how many requests a device has in flight.
+func (b *bench) countInFlight(device string) func() int {
+	b.t.Helper()
+	b.run(program, "stats", "create", device)
+	return func() int {
+		b.t.Helper()
+		const field = 9 // of the region that is the whole device
+		counters := strings.Fields(b.run(program, "stats", "print", "--allregions", device))
+		if len(counters) <= field {
+			b.t.Fatalf("counters of %s: %q", device, counters)
+		}
+		n, err := strconv.Atoi(counters[field])
+		must(b.t, err)
+		return n
+	}
+}
+
 // A command that waits is given up at a signal, but not because the terminal has another size or a child has ended.
 func TestSignalledCommand(t *testing.T) {
 	requireTool(t, "bash")
 	b := newBench(t)
 	b.mount("")
 	b.control("create low 0 2048 zero\ncreate up 0 2048 linear low 0\nsuspend low\n")
-	b.run(program, "stats", "create", "up")
+	inFlight := b.countInFlight("up")
 	writer, _ := b.start("dd", "if=/dev/zero", "of=mnt/up", "bs=4k", "count=1", "conv=notrunc", "oflag=direct", "status=none")
-	b.waitFor("the write waits", func() bool {
-		counters := strings.Fields(b.run(program, "stats", "print", "--allregions", "up"))
-		return len(counters) > 9 && counters[9] == "1" // in flight
-	})
+	b.waitFor("the write waits", func() bool { return inFlight() == 1 })
 	cmd, out := b.start("bash", "-c", "trap : CHLD WINCH USR1; echo ready; echo suspend up >mnt/control; echo status $?")
 	b.waitFor("the signals are handled", func() bool { return strings.Contains(out.String(), "ready") })
 	for range 3 {
