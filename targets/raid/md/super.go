@@ -88,7 +88,7 @@ var unsupported = []struct {
 	{replaces, "has a member that is being replaced: let Linux finish that"},
 	{recoversBits, "has a rebuild that a bitmap records: let Linux finish that"},
 	{clustered, "belongs to a cluster"},
-	{hasJournal, "has a journal: take it away with mdadm --grow --consistency-policy"},
+	{hasJournal, "has a journal: take it away with mdadm --fail and --remove, and then write resync to md/consistency_policy of the array in /sys/block"},
 	{hasPPL | hasPPLs, "has a partial parity log: take it away with mdadm --grow --consistency-policy=resync"},
 }
 

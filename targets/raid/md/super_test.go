@@ -161,7 +161,7 @@ func TestReadRefused(t *testing.T) {
 		{"1.2", "at most 1920 fit", func(b []byte, _ *Super) { le.PutUint32(b[220:], 1921) }},
 		{"1.2", "being reshaped", put(8, reshapes)},
 		{"1.2", "bad blocks", put(8, hasBadBlocks)},
-		{"1.2", "journal", put(8, hasJournal)},
+		{"1.2", "journal: take it away with mdadm --fail and --remove, and then write resync to md/consistency_policy", put(8, hasJournal)},
 		{"1.2", "partial parity log", put(8, hasPPL)},
 		{"1.2", "cluster", put(8, clustered)},
 		{"1.2", "features 0x80000000", put(8, 1<<31)},
