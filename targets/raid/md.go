@@ -81,7 +81,7 @@ func (x *mdArray) assemble(ctx context.Context) error {
 		return mapper.BadArg("Invalid length", "the array has %d sectors, the segment %d", have, x.spec.Len)
 	}
 	if missing := a.Missing(); len(missing) > 0 && !x.host.ReadOnly() && !x.force {
-		return mapper.BadArg("Failed to run raid array", "%s is missing: "+mdCure, md.Places(missing))
+		return mapper.BadArg("Failed to run raid array", "%s: "+mdCure, md.Gone(missing))
 	}
 	inner, err := x.inner(a)
 	if err != nil {

@@ -137,6 +137,9 @@ func TestOpenRAID(t *testing.T) {
 		t.Errorf("without a member: %v, or not what was written", err)
 	}
 	b.run(program, "close", "array")
+	if said := b.fails(1, "Insufficient redundancy", program, "open", members[2], "array"); strings.Contains(said, "read-only") {
+		t.Errorf("of an array that is refused it says that it is read-only: %q", said)
+	}
 	b.fails(1, "no superblock", program, "open", members[0], b.image("foreign.img", 4096), "array")
 	b.fails(1, "not for md", program, append(append([]string{"open", "--allow-discards"}, members...), "array")...)
 }

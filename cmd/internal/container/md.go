@@ -38,7 +38,7 @@ func openMembers(ctx context.Context, env Env, o Options, data *disk) (found boo
 		}
 		names, supers = append(names, d.name), append(supers, s)
 	}
-	p, err := planMembers(env, o, names, supers)
+	p, doubt, err := planMembers(env, o, names, supers)
 	if err != nil {
 		return true, err
 	}
@@ -46,34 +46,40 @@ func openMembers(ctx context.Context, env Env, o Options, data *disk) (found boo
 	if err != nil {
 		return true, err
 	}
-	return true, p.finish(env, o, mnt, nil)
+	if err := p.finish(env, o, mnt, nil); err != nil {
+		return true, err
+	}
+	if doubt != nil {
+		env.Complain(doubt)
+	}
+	return true, nil
 }
 
-// planMembers makes the plan of an array. What is not whole is read-only, unless told.
-func planMembers(env Env, o Options, names []string, supers []*md.Super) (*plan, error) {
+// planMembers makes the plan of an array. What is not whole is read-only, unless told; doubt says why, for when it is open.
+func planMembers(env Env, o Options, names []string, supers []*md.Super) (p *plan, doubt, err error) {
 	a, err := md.Assemble(names, supers, o.Force)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, left := range a.Left {
 		env.Complain(left)
 	}
 	readOnly := o.ReadOnly
-	doubt := ""
+	why := ""
 	switch missing := a.Missing(); {
 	case len(missing) > 0:
-		doubt = md.Places(missing) + " is missing"
+		why = md.Gone(missing)
 	case a.Dirty:
-		doubt = "the array was not closed, or was never in sync"
+		why = "the array was not closed, or was never in sync"
 	}
-	if doubt != "" && !readOnly && !o.Force {
-		env.Complain(fmt.Errorf("%s: %s is read-only; --force has it written to, and what is there brought in sync", doubt, o.Name))
+	if why != "" && !readOnly && !o.Force {
+		doubt = fmt.Errorf("%s: %s is read-only; --force has it written to, and what is there brought in sync", why, o.Name)
 		readOnly = true
 	}
 	id := fmt.Sprintf("%x", a.Array)
 	d := device{Name: o.Name, UUID: mdPrefix + id + "-" + o.Name, ReadOnly: readOnly}
-	for _, s := range a.Specs(doubt != "" && !readOnly) {
+	for _, s := range a.Specs(why != "" && !readOnly) {
 		d.Lines = append(d.Lines, line{Spec: s})
 	}
-	return &plan{Kind: "MD", UUID: strings.Join([]string{id[:8], id[8:16], id[16:24], id[24:]}, ":"), Devices: []device{d}}, nil
+	return &plan{Kind: "MD", UUID: strings.Join([]string{id[:8], id[8:16], id[16:24], id[24:]}, ":"), Devices: []device{d}}, doubt, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"dmfs/mapper"
 )
@@ -57,7 +58,7 @@ func Assemble(names []string, supers []*Super, force bool) (*Array, error) {
 	}
 	if a.Level < 1 {
 		if missing := a.Missing(); len(missing) > 0 {
-			return nil, fmt.Errorf("%s is missing: without redundancy all members are needed", Places(missing))
+			return nil, fmt.Errorf("%s: without redundancy all members are needed", Gone(missing))
 		}
 		return a, a.deal()
 	}
@@ -101,12 +102,17 @@ func (a *Array) Missing() (places []int) {
 	return places
 }
 
-// Places writes places of an array for people.
-func Places(list []int) string {
-	if len(list) == 1 {
-		return fmt.Sprintf("member %d", list[0])
+// Gone says for people that the members at these places, of which there is one at least, are missing.
+func Gone(places []int) string {
+	last := len(places) - 1
+	if last == 0 {
+		return fmt.Sprintf("member %d is missing", places[0])
 	}
-	return fmt.Sprintf("members %v", list)
+	words := make([]string, last)
+	for i := range words {
+		words[i] = strconv.Itoa(places[i])
+	}
+	return fmt.Sprintf("members %s and %d are missing", strings.Join(words, ", "), places[last])
 }
 
 // Specs returns the table of the array: segments of linear and striped, or one of the target md, which is told to write in spite of what is missing or

@@ -112,3 +112,14 @@ func TestLayoutOnRecord(t *testing.T) {
 		}
 	}
 }
+
+// One member is missing, and several are.
+func TestGone(t *testing.T) {
+	for want, places := range map[string][]int{
+		"member 2 is missing": {2}, "members 0 and 3 are missing": {0, 3}, "members 1, 2 and 10 are missing": {1, 2, 10},
+	} {
+		if got := Gone(places); got != want {
+			t.Errorf("%v: %q, want %q", places, got, want)
+		}
+	}
+}
