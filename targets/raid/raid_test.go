@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"dmfs/mapper"
 	"dmfs/mapper/mappertest"
 )
@@ -125,5 +127,39 @@ func TestConformance(t *testing.T) {
 			}
 			mappertest.TestTarget(t, &Type, s)
 		})
+	}
+}
+
+// Before the syncer has begun, the members of an array that is to be resynced are not called in sync, and what was asked for is not replaced. As in Linux.
+func TestStatusBeforeSync(t *testing.T) {
+	ctx := context.Background()
+	for _, c := range []struct{ option, want string }{{"sync", "raid1 2 aa 0/256 idle 0 0 -"}, {"nosync", "raid1 2 AA 256/256 idle 0 0 -"}} {
+		s := setup(2, 256, 256, "raid1 0", c.option, false)
+		disks := make(map[string]mapper.Disk)
+		for _, d := range s.Disks {
+			disks[d.Name] = mappertest.NewDisk(d.Name, d.Sectors)
+		}
+		got, err := newTarget(ctx, &mappertest.Host{Disks: disks}, specOf(s.Len, s.Args))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := got.(*target)
+		if err := a.PreResume(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := a.Status(ctx, true); err != nil || got != c.want {
+			t.Errorf("%s: %q, %v, want %q", c.option, got, err, c.want)
+		}
+		for _, step := range []struct {
+			word string
+			want error
+		}{{"check", nil}, {"repair", unix.EBUSY}, {"resync", unix.EBUSY}, {"bogus", unix.EBUSY}, {"idle", nil}, {"repair", nil}} {
+			if _, err := a.Message(ctx, []string{step.word}); !errors.Is(err, step.want) {
+				t.Errorf("%s, message %s: %v, want %v", c.option, step.word, err, step.want)
+			}
+		}
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 // Status returns TYPE MEMBERS LETTERS INSYNC/TOTAL ACTION MISMATCHES OFFSET JOURNAL.
 func (t *target) Status(context.Context, bool) (string, error) {
+	next := t.nextAction()
 	t.mu.Lock()
 	s, synced, resumed := t.sync, t.syncedTo, t.resumed
 	g, rs, offset := t.geo, t.reshaping.Load(), t.cur.offset
@@ -40,6 +41,7 @@ func (t *target) Status(context.Context, bool) (string, error) {
 	case s.request != "":
 		action, synced = s.request, 0 // it is about to begin
 	}
+	unsynced := action == idle && next == resync && synced != done // it is about to begin
 	name := typeOf(g.level, g.layout)
 	if name == "" {
 		name = t.cfg.typ.name // one of md's
@@ -51,7 +53,7 @@ func (t *target) Status(context.Context, bool) (string, error) {
 	if s.last == check || s.action == check {
 		mismatches = s.mismatches
 	}
-	return fmt.Sprintf("%s %d %s %d/%d %s %d %d %s", name, g.members, t.letters(action, s.filling, t.syncedUpTo() == done), min(synced, total), total, action, mismatches, offset, t.journal.letter()), nil
+	return fmt.Sprintf("%s %d %s %d/%d %s %d %d %s", name, g.members, t.letters(action, s.filling, unsynced || action == frozen && t.syncedUpTo() != done), min(synced, total), total, action, mismatches, offset, t.journal.letter()), nil
 }
 
 // letter returns what status lines say of a journal, which may be nil.
@@ -67,8 +69,8 @@ func (j *journal) letter() string {
 	return "A"
 }
 
-// letters returns a letter for each member; filling is the one that is being filled, and inSync says that all of the array was in sync once.
-func (t *target) letters(action string, filling *member, inSync bool) string {
+// letters returns a letter for each member; filling is the one that is being filled, and unsynced says that the array is yet to be resynced, which no member knows.
+func (t *target) letters(action string, filling *member, unsynced bool) string {
 	var b strings.Builder
 	for i := range t.members {
 		switch m := &t.members[i]; {
@@ -76,7 +78,7 @@ func (t *target) letters(action string, filling *member, inSync bool) string {
 			b.WriteByte('-')
 		case m.dead.Load():
 			b.WriteByte('D')
-		case action == resync, action == moves, action == frozen && !inSync, m == filling, m.good.Load() != uint64(done):
+		case action == resync, action == moves, unsynced, m == filling, m.good.Load() != uint64(done):
 			b.WriteByte('a')
 		default:
 			b.WriteByte('A')
@@ -99,7 +101,7 @@ func (t *target) Message(_ context.Context, args []string) (string, error) {
 	}
 	t.mu.Lock()
 	t.sync.frozen = word == frozen
-	busy := t.sync.action != "" || t.reshaping.Load() != nil
+	busy := t.sync.action != "" || t.sync.request != "" || t.reshaping.Load() != nil
 	t.mu.Unlock()
 	switch word {
 	case idle, frozen:
