@@ -64,6 +64,8 @@
 //   - A store whose list names chunks that are not there, that are areas, or a chunk of the origin twice is refused; the kernel fails later, or shows
 //     one of both.
 //   - A store that is full to its last area stays valid; the kernel zeroes an area behind the end, and fails.
+//   - A discard as long as a chunk that begins within one reaches what it names. The kernel zeroes STORE from there for the length of a chunk, and so
+//     loses the beginning of another one.
 //   - A flush reaches the origin, too.
 //   - A read-only table with a file for STORE is refused: a store is written to in any case.
 package snapshot
