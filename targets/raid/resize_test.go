@@ -445,7 +445,7 @@ func TestNewAndRebuilt(t *testing.T) {
 		if err := waitIdle(tg); err != nil {
 			t.Fatal(err)
 		}
-		if got := tg.letters(recover, &tg.members[1], true); got != "AaA" {
+		if got := tg.letters(recover, &tg.members[1], false); got != "AaA" {
 			t.Errorf("%q: %s while member 1 is being filled", rebuild, got)
 		}
 		if got, err := tg.Status(context.Background(), false); err != nil || got != "raid1 3 AAA 256/256 idle 0 0 -" {

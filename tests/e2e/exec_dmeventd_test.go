@@ -42,7 +42,7 @@ func TestExecDmeventd(t *testing.T) {
 			until_is 8.00m lvs --noheadings -o lv_size vg/snap
 			lvchange -qq --monitor n vg wg 2>/dev/null; kill "$(cat /run/dmeventd.pid)"`)
 		says(t, out, " raid monitored", " pool monitored", " snap monitored")
-		gone := func() bool { return b.named("dmeventd") == 0 && b.named("dmfs-exec-super") == 0 }
+		gone := func() bool { return b.named("dmeventd") == 0 && b.named("dmfs-exec") == 0 }
 		b.waitFor("the end of dmeventd", gone)
 		b.session("", monitoring+`lvchange -qq --monitor y vg 2>/dev/null; kill -9 "$(cat /run/dmeventd.pid)"`)
 		b.waitFor("the end of dmeventd, killed", gone)

@@ -75,7 +75,7 @@ func TestExecPartitionsKilled(t *testing.T) {
 		cmd, out := b.start(program, "exec", "--block", "g.img", "--", "sh", "-c", "losetup -P /dev/loop3 a.img; echo ready; sleep 100")
 		b.waitFor("ready", func() bool { return strings.Contains(out.String(), "ready") })
 		b.waitFor("sleep", func() bool { return b.named("sleep") != 0 })
-		b.kill("dmfs-exec-super")
+		b.kill("dmfs-exec")
 		must(t, cmd.Process.Kill())
 		if pid := b.named("sleep"); pid != 0 { // which the client may have ended before
 			_ = syscall.Kill(pid, syscall.SIGKILL)

@@ -55,8 +55,8 @@ func TestExecSignals(t *testing.T) {
 		must(t, os.WriteFile(opener, self, 0o755))
 		b.env = append(b.env, openerEnv+"=4000")
 		cmd, out := b.start(program, "exec", "--block", "a.img", "--", "sh", "-c", opener+" /dev/sda & "+opener+" /dev/mapper/control & wait; echo over")
-		b.waitFor("the supervisor", func() bool { return b.named("dmfs-exec-super") != 0 })
-		pid, ended := b.named("dmfs-exec-super"), make(chan error, 1)
+		b.waitFor("the supervisor", func() bool { return b.named("dmfs-exec") != 0 })
+		pid, ended := b.named("dmfs-exec"), make(chan error, 1)
 		go func() { ended <- cmd.Wait() }()
 		sent := 0
 		for over := false; !over; {
