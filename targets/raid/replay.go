@@ -192,26 +192,25 @@ type run struct{ begin, end chainPoint }
 func (r *logReader) search(ctx context.Context) (begin chainPoint, ok bool, err error) {
 	var newest, last run
 	var final metaBlock
-	zeroes, inFront := mapper.Sector(0), true // as many sectors of them there are at the beginning
+	zeroes := mapper.Sector(0) // as many sectors of them there are at the beginning
 	for at := mapper.Sector(0); at < r.j.size; {
 		m, isMeta, err := r.meta(ctx, at)
 		if err != nil {
 			return begin, false, err
 		}
 		if !isMeta {
-			if inFront {
+			if zeroes == at { // all so far
 				b, err := r.block(ctx, at)
 				if err != nil {
 					return begin, false, err
 				}
-				if inFront = bytes.Equal(b, zeroBlock[:]); inFront {
+				if bytes.Equal(b, zeroBlock[:]) {
 					zeroes += blockSectors
 				}
 			}
 			at += blockSectors
 			continue
 		}
-		inFront = false
 		if here := (chainPoint{at, m.seq}); here != last.end {
 			last = run{begin: here}
 		}

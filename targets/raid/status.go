@@ -41,7 +41,8 @@ func (t *target) Status(context.Context, bool) (string, error) {
 	case s.request != "":
 		action, synced = s.request, 0 // it is about to begin
 	}
-	unsynced := action == idle && next == resync && synced != done // it is about to begin
+	unsynced := action == idle && next == resync && synced != done || // it is about to begin
+		action == frozen && t.syncedUpTo() != done
 	name := typeOf(g.level, g.layout)
 	if name == "" {
 		name = t.cfg.typ.name // one of md's
@@ -53,7 +54,7 @@ func (t *target) Status(context.Context, bool) (string, error) {
 	if s.last == check || s.action == check {
 		mismatches = s.mismatches
 	}
-	return fmt.Sprintf("%s %d %s %d/%d %s %d %d %s", name, g.members, t.letters(action, s.filling, unsynced || action == frozen && t.syncedUpTo() != done), min(synced, total), total, action, mismatches, offset, t.journal.letter()), nil
+	return fmt.Sprintf("%s %d %s %d/%d %s %d %d %s", name, g.members, t.letters(action, s.filling, unsynced), min(synced, total), total, action, mismatches, offset, t.journal.letter()), nil
 }
 
 // letter returns what status lines say of a journal, which may be nil.
